@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from ...core.peers import Peer
-from ...exceptions import LightbusException, UnknownProcedure
+from ...exceptions import LightbusException, LightbusTimeout, NotReachable, UnknownProcedure
 from ...phrases import clean
 from ...typing import JsonSchema, Kwargs
 from ...wire.plain import json_form
@@ -23,7 +24,7 @@ from ..support.completing_arguments import complete_call_arguments
 from ..support.connection import Connection, first_answer, on_bus
 from ..support.options import ClientOptions, client_options
 
-__all__ = ["call", "schema_of"]
+__all__ = ["call", "noting_timeouts", "schema_of"]
 
 
 @click.command()
@@ -91,10 +92,23 @@ async def _ask(
     bus: Connection, api: str, procedure: str, kwargs: Kwargs, timeout: float | None, peer: Peer | None
 ) -> dict[str, Any]:
     given = {"timeout": timeout, "peer": None if peer is None else peer.instance}
+    options = {key: value for key, value in given.items() if value is not None}
     before = time.perf_counter()
-    result = await bus.client.call_rpc_remote(api, procedure, kwargs, {k: v for k, v in given.items() if v is not None})
+    with noting_timeouts(bus):
+        result = await bus.client.call_rpc_remote(api, procedure, kwargs, options)
     seconds = time.perf_counter() - before
     return {**_named(api, procedure, peer), "result": result, "seconds": seconds}
+
+
+@contextlib.contextmanager
+def noting_timeouts(bus: Connection) -> Iterator[None]:
+    """Write a note about --timeout if the time of the body is over: the error is about settings of programs."""
+    try:
+        yield
+    except LightbusTimeout as error:
+        if not isinstance(error, NotReachable):
+            bus.output.note("`--timeout SECONDS` allows it more time.")
+        raise
 
 
 def _named(api: str, procedure: str, peer: Peer | None) -> dict[str, Any]:

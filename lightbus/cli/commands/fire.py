@@ -12,7 +12,7 @@ from ..support.completing import complete_events
 from ..support.completing_arguments import complete_fire_arguments
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
-from .call import schema_of
+from .call import noting_timeouts, schema_of
 
 __all__ = ["fire"]
 
@@ -36,7 +36,8 @@ def fire(options: ClientOptions, name: str, arguments: tuple[str, ...], timeout:
 async def _fire(bus: Connection, target: str, words: Sequence[str], timeout: float | None) -> None:
     api, event = split_target(target)
     kwargs = parse_arguments(words, await schema_of(bus, "events", api, event, await bus.find(api)))
-    message = await bus.client.fire_event(api, event, kwargs, {} if timeout is None else {"timeout": timeout})
+    with noting_timeouts(bus):
+        message = await bus.client.fire_event(api, event, kwargs, {} if timeout is None else {"timeout": timeout})
     publisher = bus.client.engine.snapshot.peers.get(message.publisher)
     if bus.output.as_json:
         fields = {"api": api, "event": event, "id": message.id, "native_id": message.native_id}

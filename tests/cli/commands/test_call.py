@@ -13,9 +13,9 @@ import pytest
 
 from helpers import Processes
 from helpers.asgi import MemoryConnection, on_connection
-from lightbus.cli.commands.call import _call
+from lightbus.cli.commands.call import _call, noting_timeouts
 from lightbus.cli.support.connection import Connection
-from lightbus.exceptions import UnknownApi
+from lightbus.exceptions import LightbusTimeout, UnknownApi
 
 if TYPE_CHECKING:
     from lightbus.core.peers import Peer
@@ -125,3 +125,14 @@ def test_peers_that_have_just_ended_are_an_error(one_hangs: MemoryBus, monkeypat
 
     with pytest.raises(UnknownApi, match="No peer that is up serves 'auth'"):
         asyncio.run(on_connection(MemoryConnection(one_hangs), use))
+
+
+def test_timeouts_name_the_option(one_hangs: MemoryBus, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error about time is followed up by an option; one of which nothing was done is not."""
+    bus = MemoryConnection(one_hangs)
+    bus.output.as_json = False
+    for error, is_noted in ((LightbusTimeout("5 s"), True), (UnknownApi("nobody"), False)):
+        with pytest.raises(type(error)), noting_timeouts(bus):
+            raise error
+        assert ("--timeout SECONDS" in capsys.readouterr().err) is is_noted
+    asyncio.run(bus.close())
