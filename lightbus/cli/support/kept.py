@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from ...core.peers import Peer
-from ...exceptions import LightbusException, NotReachable, ProtocolError
+from ...exceptions import LightbusException, LightbusTimeout, NotReachable, ProtocolError
 from ...wire.event_names import declared_event
 from .connection import Connection
 from .publishers import ask_publishers
@@ -74,6 +74,8 @@ class Journals:
         self._api, self._event, self._begin = api, event, begin
         self._readers: dict[str, _Reader] = {}
         self._served: list[str] = []
+        self._silent: set[str] = set()
+        """Publishers that did not answer in this reading: each of their other journals would take the timeout again."""
 
     async def look(self) -> None:
         """Find all journals, or new ones. Raises NotReachable if there is no peer."""
@@ -104,6 +106,7 @@ class Journals:
         self.has_more = False
         for reader in self._readers.values():
             reader.left = pages
+        self._silent.clear()
         for journal in self._served:
             await self._push(heads, journal)
         while heads:
@@ -123,6 +126,7 @@ class Journals:
 
         """
         heads: list[tuple[float, str, int, dict[str, Any]]] = []
+        self._silent.clear()
         readers = {journal: _BackwardReader(reader=reader) for journal, reader in self._readers.items()}
         question = {"api": self._api, "event": self._event, "start": between[0], "stop": between[1], "limit": limit}
 
@@ -197,6 +201,8 @@ class Journals:
 
     async def _ask(self, reader: _Reader, procedure: str, question: dict[str, Any]) -> dict[str, Any] | None:
         """Return a page of a journal; None if there is no answer, which is recorded."""
+        if reader.publisher in self._silent:
+            return None
         options = {"peer": reader.publisher, "timeout": PAGE_TIMEOUT}
         try:
             page: dict[str, Any] | None
@@ -205,6 +211,8 @@ class Journals:
                 raise NotReachable(f"The journal {reader.journal} is not served any more where it was.")
         except LightbusException as error:
             self.failure = error
+            if isinstance(error, LightbusTimeout):
+                self._silent.add(reader.publisher)
             return None
         return page
 

@@ -34,9 +34,10 @@ async def read(journals: Journals) -> list[str]:
     return [each["native_id"] async for each in journals.events()]
 
 
-def reading(*answers: Answer, times: int = 1) -> tuple[list[list[str]], ScriptedBus, Journals]:
-    """Find the journals, and read them this many times."""
+def reading(*answers: Answer, times: int = 1, peers: int = 1) -> tuple[list[list[str]], ScriptedBus, Journals]:
+    """Find the journals of so many publishers, and read them this many times."""
     bus = ScriptedBus(*answers)
+    bus.peers = [peer(instance=f"{number:016x}") for number in range(peers)]
 
     async def main() -> tuple[list[list[str]], Journals]:
         made = Journals(cast(Connection, bus), api="auth", event="s*")
@@ -136,7 +137,8 @@ def test_the_newest_first() -> None:
 @pytest.mark.parametrize("answer", [LightbusTimeout("busy"), None])
 def test_a_publisher_that_does_not_answer(answer: Answer) -> None:
     """The others' events are shown, and that not all was read is known."""
-    found, _, made = reading(journals("a", "b"), answer, page(event("b", 1, 2.0), through=1), page())
+    pages = page(event("b", 1, 2.0), through=1), page()
+    found, _, made = reading(journals("a"), journals("b"), answer, *pages, peers=2)
     assert found == [["b-1"]]
     assert made.failure is not None
 
@@ -259,3 +261,24 @@ def test_only_journals_that_are_served_are_read() -> None:
     found, bus = asyncio.run(main())
     assert found == ["b-1"]
     assert {question["journal"] for question in bus.questions[2:]} == {"b"}
+
+
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_a_publisher_that_hangs_is_waited_for_once(is_backward: bool) -> None:
+    """However many journals it serves; the next reading asks it again."""
+    hangs = LightbusTimeout("It does not answer.")
+
+    async def main() -> tuple[list[int], Journals]:
+        bus = ScriptedBus(journals("a", "b", "c"), hangs)
+        made = Journals(cast(Connection, bus))
+        await made.look()
+        asked = []
+        for _ in range(2):
+            events = made.newest_first(10, (None, None)) if is_backward else made.events()
+            assert [each async for each in events] == []
+            asked.append(len(bus.questions))
+        return asked, made
+
+    asked, made = asyncio.run(main())
+    assert asked == [2, 3]
+    assert made.failure is hangs
