@@ -494,14 +494,13 @@ def test_hooks_of_a_caller_share_its_context(function: Callable[..., Any], block
 
 def test_own_loop_of_a_thread_stays_set() -> None:
     """A program that has set one finds it after a call with an `async def` hook."""
-    policy = asyncio.get_event_loop_policy()
     loop = asyncio.new_event_loop()
-    policy.set_event_loop(loop)
+    asyncio.set_event_loop(loop)
     try:
         CallersContext.call_blocking(set_async, ("alice",), {})
-        assert policy.get_event_loop() is loop
+        assert asyncio.get_event_loop() is loop
     finally:
-        policy.set_event_loop(None)
+        asyncio.set_event_loop(None)
         loop.close()
 
 

@@ -32,14 +32,13 @@ def test_any_awaitable_is_run() -> None:
 
 def test_own_loop_of_a_thread_stays_set() -> None:
     """A program that has set one finds it afterwards."""
-    policy = asyncio.get_event_loop_policy()
     loop = asyncio.new_event_loop()
-    policy.set_event_loop(loop)
+    asyncio.set_event_loop(loop)
     try:
         assert block(answer()) == 42
-        assert policy.get_event_loop() is loop
+        assert asyncio.get_event_loop() is loop
     finally:
-        policy.set_event_loop(None)
+        asyncio.set_event_loop(None)
         loop.close()
 
 
