@@ -26,6 +26,7 @@ from ..exceptions import (
 from ..phrases import with_article
 from .declared import ApiMeta, DeliveryMode, Event, Procedure, check_name
 from .exposing import bound_method, is_method, own_members, why_left_out
+from .forks import CHANGING
 from .parameters import Parameter, WildcardParameter
 from .scopes import Scope
 from .signature import Signature
@@ -192,7 +193,9 @@ class ApiRegistry:
             raise InvalidApiRegistryEntry(
                 f"{what} is no Api. Make a class that inherits from lightbus.Api, and register an instance of it."
             )
-        other = self.by_name.get(api.meta.name)
+        with CHANGING:
+            other = self.by_name.get(api.meta.name)
+            self.by_name = {**self.by_name, api.meta.name: api}
         if other is not None and _name_of(other) != _name_of(api):
             logger.warning(
                 "The API '%s' is an instance of '%s' from now on, and no longer of '%s': both have that name. Rename "
@@ -201,7 +204,6 @@ class ApiRegistry:
                 _name_of(api),
                 _name_of(other),
             )
-        self.by_name = {**self.by_name, api.meta.name: api}
 
     def get(self, name: str) -> Api:
         """
@@ -231,8 +233,9 @@ class ApiRegistry:
             UnknownApi: none of this name is registered here.
 
         """
-        self.get(name)
-        self.by_name = {known: api for known, api in self.by_name.items() if known != name}
+        with CHANGING:
+            self.get(name)
+            self.by_name = {known: api for known, api in self.by_name.items() if known != name}
         self._on_removed(name)
 
     def public(self) -> list[Api]:

@@ -1,4 +1,4 @@
-"""Forks by the user's code: a child that returns from that code is ended there.
+"""Forks by the user's code: a child that returns from that code is ended there, and finds no lock held.
 
 The child is a copy of a worker, with the worker's sockets and files and one thread. The parent continues the work.
 """
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-__all__ = ["FORKS", "end_child", "ended_in_child"]
+__all__ = ["CHANGING", "FORKS", "end_child", "ended_in_child"]
 
 
 class _Forks:
@@ -27,6 +27,9 @@ class _Forks:
 
 FORKS = _Forks()
 """Code that runs the user's code compares the count before and after it."""
+
+CHANGING = threading.RLock()
+"""Held while a dict that other threads read is replaced by a changed copy. A fork waits for it: no child holds it."""
 
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
 """The running loops of workers, by thread id."""
@@ -82,4 +85,5 @@ def _in_child() -> None:
         loop.call_soon(end_child)
 
 
+os.register_at_fork(before=CHANGING.acquire, after_in_parent=CHANGING.release, after_in_child=CHANGING.release)
 os.register_at_fork(after_in_child=_in_child)

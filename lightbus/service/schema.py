@@ -16,6 +16,7 @@ from ..exceptions import SchemaNotFound, did_you_mean
 from ..typing import JsonSchema, Kwargs
 from .api import Api
 from .foreign import ForeignApi, ForeignSignature, parse, read_file
+from .forks import CHANGING
 from .signature import Signature
 
 __all__ = ["Schema"]
@@ -48,12 +49,14 @@ class Schema:
 
     def add_api(self, api: Api) -> None:
         """Add a declared Api; it takes precedence over a loaded schema of the same name."""
-        self._declared = {**self._declared, api.meta.name: api}
+        with CHANGING:
+            self._declared = {**self._declared, api.meta.name: api}
 
     def remove_api(self, api: Api | str) -> None:
         """Remove a declared Api; a loaded schema of the same name counts again. Unknown names are ignored."""
         gone = api if isinstance(api, str) else api.meta.name
-        self._declared = {name: each for name, each in self._declared.items() if name != gone}
+        with CHANGING:
+            self._declared = {name: each for name, each in self._declared.items() if name != gone}
 
     def add_foreign(self, api_name: str, schema: Any) -> None:
         """
@@ -63,7 +66,9 @@ class Schema:
             InvalidSchema: it is not in the form given above, or a part of it is not a JSON Schema.
 
         """
-        self._foreign = {**self._foreign, api_name: ForeignApi(api_name, schema)}
+        foreign = ForeignApi(api_name, schema)
+        with CHANGING:
+            self._foreign = {**self._foreign, api_name: foreign}
 
     def knows(self, api_name: str) -> bool:
         """Return whether the schema of this API is known."""
@@ -180,7 +185,8 @@ class Schema:
             apis = [api for file in files for api in read_file(file)]
         else:
             apis = list(parse((source or sys.stdin).read(), name="stdin"))
-        self._foreign = {**self._foreign, **{api.api_name: api for api in apis}}
+        with CHANGING:
+            self._foreign = {**self._foreign, **{api.api_name: api for api in apis}}
 
     def save_local(self, destination: str | Path | TextIO | None = None) -> None:
         """

@@ -6,7 +6,9 @@ import asyncio
 import copy
 import functools
 import pickle
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +24,7 @@ from lightbus.exceptions import (
     UnknownProcedure,
 )
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
+from lightbus.service.schema import Schema
 
 T = TypeVar("T")
 
@@ -326,6 +329,21 @@ def test_the_registry_returns_added_apis() -> None:
     assert registry.names() == ["auth", "internal.state"]
     registry.remove("auth")
     assert registry.names() == ["internal.state"]
+
+
+def test_threads_register_at_the_same_time() -> None:
+    """None of what they register is lost, neither in the registry nor in the schema."""
+    registry, schema = ApiRegistry(), Schema()
+    apis = [type(f"Api{n}", (Api,), {"Meta": type("Meta", (), {"name": f"api{n}"})})() for n in range(400)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for register in (registry.add, schema.add_api, lambda api: schema.add_foreign(api.meta.name, {})):
+                [*threads.map(register, apis)]
+    finally:
+        sys.setswitchinterval(before)
+    assert len(registry.by_name) == len(schema.api_names) == len(schema._foreign) == len(apis)
 
 
 def test_unknown_api_gives_similar_names() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lightbus.service import forks
-from lightbus.service.forks import FORKS, end_child, ended_in_child
+from lightbus.service.forks import CHANGING, FORKS, end_child, ended_in_child
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
@@ -82,6 +83,29 @@ def test_forks_are_counted_in_the_child_only(tmp_path: Path) -> None:
     before = FORKS.count
     assert in_child(lambda: os._exit(FORKS.count - before), tmp_path / "err") == 1
     assert FORKS.count == before
+
+
+def test_no_child_has_a_lock_held_that_another_thread_holds(tmp_path: Path) -> None:
+    """A fork waits until what is declared is not being changed."""
+    held, ended = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with CHANGING:
+            held.set()
+            ended.wait(0.2)
+
+    def declare() -> None:
+        thread = threading.Thread(target=lambda: CHANGING.acquire(timeout=60) and os._exit(5))
+        thread.start()
+        thread.join()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    held.wait()
+    assert in_child(declare, tmp_path / "error") == 5
+    thread.join()
+    with CHANGING:
+        pass
 
 
 def test_a_loop_ends_in_a_child_that_was_forked_on_it(tmp_path: Path) -> None:
