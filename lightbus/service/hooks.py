@@ -7,7 +7,6 @@ adds their methods) nor threads (the code that runs a hook decides how functions
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from ..exceptions import InvalidDeclaration, did_you_mean
 from .execution import is_generator
+from .forks import CHANGING
 from .wrapping import NOTHING, RunHook, Wrapping, call_directly
 
 __all__ = ["HOOKS", "Call", "CallBlocking", "HookDecorator", "HookRegistry", "decorator"]
@@ -84,12 +84,11 @@ class HookRegistry:
     An exception in a hook is not caught here: it reaches the code that runs the hook, and the functions after it
     are not called. So a `before_rpc_call` hook can refuse a call by raising.
 
-    Functions may be added and removed from any thread (under the lock). Running needs no lock: each change
+    Functions may be added and removed from any thread (under `CHANGING`). Running needs no lock: each change
     replaces the tuple.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._entries: dict[str, tuple[_HookEntry, ...]] = {}  # only hooks that have a function: `has` is one lookup
         self.subjects: frozenset[str] = frozenset()
         """The subjects with a hook before, after or around them: "rpc_call", "event_sent", ... Replaced as a whole."""
@@ -113,7 +112,7 @@ class HookRegistry:
 
     def remove(self, name: str, function: Callable[..., Any]) -> None:
         """Stop calling `function`. Raises InvalidDeclaration if it is not registered."""
-        with self._lock:
+        with CHANGING:
             entries = self._entries.get(name, ())
             kept = tuple(entry for entry in entries if entry.function != function)
             if len(kept) == len(entries):
@@ -162,12 +161,12 @@ class HookRegistry:
 
     def _add(self, name: str, function: Callable[..., Any], place: tuple[int, int]) -> None:
         entry = _HookEntry(function=function, wants=_wants(name, function), is_async=_is_async(function), place=place)
-        with self._lock:
+        with CHANGING:
             entries = (*self._entries.get(name, ()), entry)
             self._put(name, tuple(sorted(entries, key=lambda each: each.place)))  # stable: adding order holds
 
     def _put(self, name: str, entries: tuple[_HookEntry, ...]) -> None:
-        """Replace the functions of a hook. Only under the lock."""
+        """Replace the functions of a hook. Only under `CHANGING`."""
         if entries:
             self._entries[name] = entries
         else:
