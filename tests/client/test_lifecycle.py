@@ -183,6 +183,42 @@ def test_worker_is_stopped_while_it_starts(bus: BusPath) -> None:
     asyncio.run(main())
 
 
+def test_start_that_is_given_up_in_a_thread(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """A `def` hook that still runs there keeps no stop hook from running."""
+    waits, go, ended = threading.Event(), threading.Event(), list[str]()
+
+    @bus.client.on_start
+    def on_start() -> None:
+        waits.set()
+        go.wait()
+
+    @bus.client.on_stop
+    def on_stop() -> None:
+        ended.append("def")
+
+    @bus.client.after_worker_stopped
+    async def after_worker_stopped() -> None:
+        ended.append("async def")
+
+    async def main() -> None:
+        for is_stopped in (True, False):
+            waits.clear()
+            start = asyncio.create_task(bus.client.start_worker())
+            await asyncio.to_thread(waits.wait)
+            if is_stopped:
+                await bus.client.stop_worker()
+            else:
+                start.cancel()
+            await asyncio.wait([start])
+            assert isinstance(start.exception(), LightbusShutdownInProgress) if is_stopped else start.cancelled()
+        go.set()
+
+    asyncio.run(main())
+    assert ended == ["def", "async def"] * 2
+    assert bus.client.exit_code == 0
+    assert "failed" not in caplog.text
+
+
 def stop_that_waits(bus: BusPath) -> tuple[asyncio.Event, asyncio.Event, list[str]]:
     """Declare a stop hook that sets the first returned event, and waits for the second; and what the last hook adds."""
     waits, go, ended = asyncio.Event(), asyncio.Event(), list[str]()
