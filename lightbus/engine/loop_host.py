@@ -13,7 +13,7 @@ from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 from ..core.registry import Peer
-from ..exceptions import BusAlreadyClosed, LightbusTimeout, UnsupportedUse
+from ..exceptions import BusAlreadyClosed, LightbusTimeout, TransportError, UnsupportedUse
 from ..interrupts import interruptible
 from ..service.failures import report
 from .node import Node
@@ -182,8 +182,14 @@ class LoopHost:
         def run_node() -> None:
             if not ready.set_running_or_notify_cancel():
                 return  # the start was interrupted
+            running = self._run_in_thread(ready)
             try:
-                asyncio.run(self._run_in_thread(ready))
+                asyncio.run(running)
+            except BaseException as error:
+                if ready.done():
+                    raise
+                running.close()
+                ready.set_exception(_no_loop(error))  # or the next uses would wait for this start for ever
             finally:
                 in_use.set_result(None)
 
@@ -324,6 +330,12 @@ def _started(ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> tuple[Nod
             f"The thread of the bus did not start within {START_TIMEOUT:g} s, and nothing was sent. Was this process "
             "stopped, or is it too busy? Try again: the start goes on."
         ) from None
+
+
+def _no_loop(error: BaseException) -> TransportError:
+    return TransportError(
+        f"The thread of the bus cannot run an event loop: {error}. Is the limit of open files (ulimit -n) too low?"
+    )
 
 
 def _report_failure(start: asyncio.Task[None]) -> None:

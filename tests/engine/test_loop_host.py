@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
 import threading
@@ -16,7 +17,7 @@ from helpers import MS, wait_until
 from lightbus.core.registry import Peer
 from lightbus.engine import loop_host
 from lightbus.engine.loop_host import LoopHost
-from lightbus.exceptions import BusAlreadyClosed, LightbusTimeout, UnsupportedUse
+from lightbus.exceptions import BusAlreadyClosed, LightbusTimeout, TransportError, UnsupportedUse
 from lightbus.interrupts import interruptible
 
 
@@ -268,3 +269,17 @@ def test_start_that_ends_as_the_time_does(host: LoopHost, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(loop_host, "interruptible", too_late)
     assert host.ensure()[0] is host.node
+
+
+def test_thread_that_can_have_no_loop(host: LoopHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no descriptor is free, for example: who starts it is told why, and the next use starts another one."""
+
+    def refused() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.events, "new_event_loop", refused)
+        patch.setattr(asyncio.runners.events, "new_event_loop", refused)
+        with pytest.raises(TransportError, match=r"cannot run an event loop: .*Too many open files.*ulimit -n"):
+            host.ensure()
+    assert where(host) == "lightbus-engine"
