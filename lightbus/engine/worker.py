@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from .. import __about__
@@ -27,6 +28,9 @@ from .worker_tasks import TasksUser, WorkerTasks
 __all__ = ["Worker", "WorkerUser"]
 
 logger = logging.getLogger("lightbus.worker")
+
+_stops_for: ContextVar[object] = ContextVar("lightbus_stops_for", default=None)
+"""In a stop hook: the worker that it belongs to."""
 
 
 class WorkerUser(Served, TasksUser, Protocol):
@@ -131,7 +135,10 @@ class Worker:
         Drain, finish running handlers, send GOODBYE, stop. Bounded by `drain_grace` and `shutdown_timeout`.
 
         All who call this return at the same end, which comes also if one of them, a handler for example, is cancelled.
+        Only a stop hook returns at once: it is a part of that end, and would wait for itself.
         """
+        if _stops_for.get() is self:
+            return
         if self._ending is None:
             self._ending = self.loop.create_task(self._end())
         await asyncio.shield(self._ending)
@@ -144,6 +151,7 @@ class Worker:
                 if self._starting.cancelled():
                     # A hook that is a `def` goes on in its thread, in this context, which nothing else can enter now.
                     self._life.context = self._life.context.copy()
+            self._life.run(_stops_for.set, self)
             await self._stop()
         finally:
             self.client.worker_left(self)

@@ -219,6 +219,32 @@ def test_start_that_is_given_up_in_a_thread(bus: BusPath, caplog: pytest.LogCapt
     assert "failed" not in caplog.text
 
 
+@pytest.mark.parametrize("ends", ["stop_worker", "close_async", "in a thread"])
+def test_stop_hook_that_stops_the_worker(bus: BusPath, ends: str) -> None:
+    """It does not wait for the end that it is a part of."""
+    told: list[str] = []
+
+    async def on_stop_async() -> None:
+        await getattr(bus.client, ends)()
+        told.append("ended")
+
+    def on_stop() -> None:
+        asyncio.run_coroutine_threadsafe(bus.client.stop_worker(), loops[0]).result()
+        told.append("ended")
+
+    bus.client.on_stop(on_stop if ends == "in a thread" else on_stop_async)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def main() -> None:
+        loops.append(asyncio.get_running_loop())
+        await bus.client.start_worker()
+        await asyncio.wait_for(bus.client.stop_worker(), LEAST)
+        assert told == ["ended"]
+        assert not bus.client.is_worker
+
+    asyncio.run(main())
+
+
 def stop_that_waits(bus: BusPath) -> tuple[asyncio.Event, asyncio.Event, list[str]]:
     """Declare a stop hook that sets the first returned event, and waits for the second; and what the last hook adds."""
     waits, go, ended = asyncio.Event(), asyncio.Event(), list[str]()
