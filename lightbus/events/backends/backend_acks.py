@@ -94,8 +94,11 @@ class BackendAcks:
                 handled[stream] = told
         if not handled:
             return
+        positions: dict[EventTopic, int] = {}
+        for stream, told in handled.items():  # two may have one topic: its partition was revoked, and is ours again
+            positions[topic_of(stream)] = max(told.sequence, positions.get(topic_of(stream), 0))
         try:
-            await self._subscription.ack({topic_of(stream): told.sequence for stream, told in handled.items()})
+            await self._subscription.ack(positions)
         except BaseException:
             self.to_send |= streams
             for stream in handled:

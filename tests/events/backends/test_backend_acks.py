@@ -16,6 +16,7 @@ from lightbus.events.backends.backend_acks import BackendAcks, topic_of
 from lightbus.events.listening.listener_queue import ListenerQueue
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventSubscription, EventTopic
+from lightbus.wire.field_types import PARTITIONS
 
 
 class Subscription:
@@ -119,6 +120,20 @@ def test_flush_waits_for_acknowledgements_that_are_under_way() -> None:
         play.subscription.free.set()
         await flushing
         assert play.subscription.acked == [{topic_of(play.streams[0]): 1}]
+
+    run(test)
+
+
+def test_two_streams_of_one_topic() -> None:
+    """Its partition was revoked, and is ours again: the higher position counts, in whichever order they are sent."""
+
+    async def test(play: Play) -> None:
+        play.streams = [Stream(("store", "sold", topic), cursor=0) for topic in range(PARTITIONS) for _ in range(2)]
+        play.open()
+        for number in range(len(play.streams)):
+            play.handle(number, 1 + number % 2)
+        await play.acks.flush()
+        assert play.subscription.acked == [{EventTopic("sold", topic): 2 for topic in range(PARTITIONS)}]
 
     run(test)
 
