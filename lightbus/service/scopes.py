@@ -44,7 +44,8 @@ class Scope:
             function = function.func
         if inspect.ismethod(function):
             owner = function.__self__
-            return cls.of_member(owner if isinstance(owner, type) else type(owner), function.__name__)
+            name = getattr(function, "__name__", "")  # of a `partial` that was made a method there is none
+            return cls.of_member(owner if isinstance(owner, type) else type(owner), name)
         is_object = not inspect.isroutine(function) and not isinstance(function, type)
         return cls.of_member(type(function), "__call__") if is_object else NO_SCOPE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import MethodType
 from typing import Annotated, Any, Generic, Optional, ParamSpec, TypeVar, Union
 
 import pytest
@@ -83,6 +84,7 @@ def test_methods_and_objects_that_are_called() -> None:
     for function in (Called().found, partial(partial(Called().found), 1)):
         assert Scope.of_callable(function) == Scope.of_member(Called, "found")
     assert Scope.of_callable(Called.make).names["outer"] == "of the called"
+    assert Scope.of_callable(MethodType(partial(Called.found), Called())).names["outer"] == "of the called"
     assert Scope.of_callable(Called()).names["outer"] == "of the called"
     for function in (Called, Middle.found, len, "".upper):
         assert Scope.of_callable(function) is NO_SCOPE
