@@ -37,7 +37,7 @@ class LocalAddresses:
         """
         Our addresses with their prefix length, `"192.0.2.7/24"`: peers in these networks are dialled first.
 
-        None while the operating system does not list them.
+        Empty in mode host, and while the operating system does not list them.
         """
         try:
             return networks_of(self.addresses) if self.addresses else ()
