@@ -180,8 +180,8 @@ def test_a_listener_that_cannot_be_added(
         if tries <= 2:
             raise OSError("no room")
         if tries == 3:
+            monkeypatch.setattr(module, "ADD_TIMEOUT", 60.0)  # of the next attempt
             await asyncio.get_running_loop().create_future()
-        monkeypatch.setattr(module, "ADD_TIMEOUT", 60.0)
         await add(self, listener)
 
     monkeypatch.setattr(RawListeners, "add", fails)
