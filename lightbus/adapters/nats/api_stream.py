@@ -73,6 +73,8 @@ class ApiStream:
         self._publisher = StreamPublisher(connection, self.places, api)
         self._opening = asyncio.Lock()
         self._is_open = False
+        self._subscribed_by: object = None
+        """The client by which new events are reported."""
         self._is_foreign_known = False
         self._newest = 0
         self._heads: dict[EventTopic, int] = {}
@@ -87,7 +89,7 @@ class ApiStream:
 
     async def opened(self) -> JetStreamContext:
         """Return the JetStream context, once the stream exists, created if necessary, and is watched."""
-        jetstream = await self._connection.jetstream()
+        client, jetstream = await self._connection.client(), await self._connection.jetstream()
         async with self._opening:
             if not self._is_open:
                 async with self._connection.asking():
@@ -100,7 +102,11 @@ class ApiStream:
                         await subscription.unsubscribe()
                     raise
                 self._looking = asyncio.get_running_loop().create_task(self._poll_regularly())
-                self._is_open = True
+                self._is_open, self._subscribed_by = True, client
+            elif self._subscribed_by is not client:  # a server has ended the connection, and so the subscription
+                async with self._connection.asking():
+                    await self._subscribe_to_events(jetstream)
+                self._subscribed_by = client
         return jetstream
 
     async def _find_or_make(self, jetstream: JetStreamContext) -> None:

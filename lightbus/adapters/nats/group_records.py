@@ -75,7 +75,8 @@ class GroupRecordsBucket:
         """A revision written by us, and the time, that the watch has not reported yet."""
         self._connection = connection
         self._name = name
-        self._bucket: KeyValue | None = None
+        self._bucket: tuple[object, KeyValue] | None = None
+        """The bucket, and the client by which it is reached: the connection makes another one when a server ends it."""
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
         self._listeners: list[Callable[[str], None]] = []
@@ -99,7 +100,7 @@ class GroupRecordsBucket:
             except BaseException:
                 await _end(watcher)
                 raise
-        self._watching = asyncio.get_running_loop().create_task(self._watch(bucket, watcher))
+        self._watching = asyncio.get_running_loop().create_task(self._watch(watcher))
 
     async def _remove_left(self, found: Sequence[Any]) -> None:
         """
@@ -119,11 +120,12 @@ class GroupRecordsBucket:
 
     async def _on_servers(self) -> KeyValue:
         """Return the bucket, created if there is none."""
-        if self._bucket is None:
+        client, known = await self._connection.client(), self._bucket
+        if known is None or known[0] is not client:
             jetstream = await self._connection.jetstream()
             async with self._connection.asking():
-                self._bucket = await self._find_or_make(jetstream)
-        return self._bucket
+                known = self._bucket = client, await self._find_or_make(jetstream)
+        return known[1]
 
     async def _find_or_make(self, jetstream: JetStreamContext) -> KeyValue:
         try:
@@ -133,20 +135,21 @@ class GroupRecordsBucket:
             config = KeyValueConfig(bucket=self._name, history=1, replicas=replicas, storage=StorageType.FILE)
             return await jetstream.create_key_value(config)
 
-    async def _watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> None:
+    async def _watch(self, watcher: KeyValue.KeyWatcher) -> None:
         while not self._closed:  # a cancellation may get lost when a record arrives at the same time
             try:
                 entry = await self._next(watcher)
             except TimeoutError:
                 if not self.is_current:
-                    watcher = await self._restart_watch(bucket, watcher)
+                    watcher = await self._restart_watch(watcher)
                 continue
             if entry is not None:
                 self._take(entry)
 
-    async def _restart_watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
+    async def _restart_watch(self, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
         """Start a new watch: the servers seem to have lost the old one."""
         try:
+            bucket = await self._on_servers()
             async with self._connection.asking():
                 another = await bucket.watchall()
         except EventBackendError:

@@ -17,7 +17,7 @@ import pytest
 from helpers import Door, wait_until, wait_until_async
 from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
-from lightbus.adapters.nats import api_stream
+from lightbus.adapters.nats import api_stream, group_records
 from lightbus.adapters.nats.events import NatsEventBackend
 from lightbus.adapters.nats.places import StreamPlaces, digest
 from lightbus.adapters.nats.stream_counts import KEY
@@ -372,6 +372,30 @@ def test_events_of_a_member_that_is_lost_without_a_word_go_to_another(server: Na
         await lost.ack({TOPIC: sequence})
         assert await lost.begin(TOPIC, sequence, 1) == 0
         assert await backend.lag("shop", "mail") == 1
+
+    with_backend(server, test, member_timeout=1.0)
+
+
+def test_a_connection_that_a_server_has_ended_is_made_anew(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an error in its name: new events, acknowledgements, and what other members record go on."""
+    monkeypatch.setattr(group_records, "READY_TIMEOUT", 0.2)
+    monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.2)
+
+    async def test(backend: NatsEventBackend) -> None:
+        inbox = Deaf()
+        subscription = await backend.subscribe(MAIL, inbox)
+        assert backend._connection._client is not None
+        await backend._connection._client.close()
+        sequence = await stored(backend)
+        await wait_until_async(lambda: TOPIC in inbox.states)
+        await subscription.ack({TOPIC: sequence})
+        ours = backend._stream("shop")
+        assert ours._subscribed_by is backend._connection._client
+        theirs = NatsEventBackend(BackendContext(bus="home", instance="2" * 16, options={"servers": server.url}))
+        await theirs.start()
+        await theirs.subscribe(replace(MAIL, group="other", member="2" * 16), Deaf())
+        await wait_until_async(lambda: f"info.{digest('other')}" in ours.records.records)
+        await theirs.stop()
 
     with_backend(server, test, member_timeout=1.0)
 
