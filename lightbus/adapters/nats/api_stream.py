@@ -24,7 +24,9 @@ from nats.js.api import (
 from nats.js.errors import NotFoundError
 
 from ...exceptions import EventBackendError
+from ...phrases import INTERNAL_ERROR
 from ...ports.events import EventTopic, OutgoingEvent, StoredEvent
+from ...recurring import RecurringLog
 from .connection import NatsConnection
 from .group_records import GroupRecordsBucket
 from .places import StreamPlaces
@@ -81,6 +83,7 @@ class ApiStream:
         """The newest event of each topic that notifications have reported."""
         self._followers: list[Callable[[EventTopic | None, int], None]] = []
         self._looking: asyncio.Task[None] | None = None
+        self._failures = RecurringLog(logger)
 
     def follow(self, news: Callable[[EventTopic | None, int], None]) -> Callable[[], None]:
         """Call `news` with topic (None: any) and sequence of each new event; return a function that ends that."""
@@ -171,6 +174,9 @@ class ApiStream:
                 await self.counts.share()
             except EventBackendError:
                 continue  # reported by the next request that fails
+            except Exception as error:  # of the client library, for example: later events must be noticed
+                text = "New events of %s were not looked for, which is tried again: %s"
+                self._failures.log("poll", logging.ERROR, text, self.api, INTERNAL_ERROR, exc_info=error)
 
     async def close(self) -> None:
         """Stop polling and watching; record the counts."""

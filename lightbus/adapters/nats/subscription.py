@@ -7,6 +7,7 @@ it; if the owner disappears without notice, the partition is taken over after `m
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 
 from ...core.partitions import rendezvous
 from ...exceptions import EventBackendError
+from ...phrases import INTERNAL_ERROR
 from ...ports.events import EventInbox, EventPage, EventTopic, KeptEvent, SubscriptionRequest, TopicState
+from ...recurring import RecurringLog
 from ...wire.field_types import PARTITIONS
 from .api_stream import ALL, PAST, ApiStream
 from .group_losses import GroupLosses, Mark, first_mark
@@ -22,6 +25,8 @@ from .group_records import GroupRecordsBucket
 from .places import digest
 
 __all__ = ["GroupStart", "NatsSubscription", "complete_record"]
+
+_failures = RecurringLog(logging.getLogger("lightbus.events"))
 
 TICK = 0.5
 BEATS_PER_TIMEOUT = 4
@@ -180,6 +185,10 @@ class NatsSubscription:
                 await self._follow()
             except EventBackendError:
                 continue  # the listener reports it when fetching events fails
+            except Exception as error:  # a member that ended here would hold its partitions, and handle nothing
+                text = "Partitions of the group %s of %s were not followed, which is tried again: %s"
+                about = self.request.group, self._stream.api, INTERNAL_ERROR
+                _failures.log(self._member_key, logging.ERROR, text, *about, exc_info=error)
 
     @property
     def members(self) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.nats_servers import NatsServer, on_stream
+from lightbus.adapters.nats import api_stream as module
 from lightbus.adapters.nats.api_stream import ALL, ApiStream, _gapless
 from lightbus.exceptions import EventBackendUnreachable
 from lightbus.ports.events import EventTopic, OutgoingEvent
@@ -93,3 +94,22 @@ def test_stream_that_opens_half_way_leaves_no_subscription(
         assert arrived == [1, 2]
 
     on_stream(server, f"half-{len(missing)}", test)
+
+
+def test_events_are_looked_for_after_an_unexpected_error(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the client library, for example; it is logged."""
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
+
+    async def test(stream: ApiStream) -> None:
+        await stream.opened()
+        noticed: list[int] = []
+        with monkeypatch.context() as broken:
+            broken.setattr(stream, "head", lambda: int("none"))
+            await wait_until_async(lambda: "New events of shop were not looked for" in caplog.text)
+        stream.follow(lambda topic, sequence: noticed.append(sequence) if topic is None else None)
+        stream._newest = -1  # as if an event had not been reported
+        await wait_until_async(lambda: noticed)
+
+    on_stream(server, "looks", test)

@@ -58,7 +58,9 @@ class Stream:
         self.records = Records()
         self.counts = SimpleNamespace(events=EventCounts(StreamPlaces("home", "shop")))
         self.events: list[EventTopic] = []
+        self.api = "shop"
         self.fails = 0
+        self.error: Exception = EventBackendError("It is away.")
         self.while_asked: Callable[[], None] = lambda: None
         self._followers: list[Callable[[EventTopic | None, int], None]] = []
 
@@ -83,7 +85,7 @@ class Stream:
         """Return the newest sequence."""
         if self.fails:
             self.fails -= 1
-            raise EventBackendError("It is away.")
+            raise self.error
         return len(self.events)
 
     async def topics(self) -> set[EventTopic]:
@@ -140,9 +142,11 @@ def test_news_wait_until_all_topics_are_reported() -> None:
     run(test, stream)
 
 
-def test_possibly_missed_news_are_requested() -> None:
-    """Until that is answered nothing is reported, however often it is requested."""
+@pytest.mark.parametrize("error", [EventBackendError("It is away."), RuntimeError("a mistake")])
+def test_possibly_missed_news_are_requested(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """Until that is answered nothing is reported, however often it is requested; whatever is raised."""
     stream = Stream()
+    stream.error = error
 
     async def test(subscription: NatsSubscription, stream: Stream, inbox: Inbox) -> None:
         await subscription.open()
@@ -151,13 +155,15 @@ def test_possibly_missed_news_are_requested() -> None:
         stream.fails = 2
         stream.publish(None)
         stream.publish(THIRD)
-        while len(inbox.told) < 2:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(LEAST):
+            while len(inbox.told) < 2:
+                await asyncio.sleep(0)
         assert inbox.told[1:] == [{FIRST: 3, SECOND: 3, THIRD: 3}]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TICK", 0.001)
         run(test, stream)
+    assert ("which is tried again" in caplog.text) is isinstance(error, RuntimeError)
 
 
 def test_topics_without_kept_events() -> None:
