@@ -97,7 +97,7 @@ class BackendSource:
             await asyncio.sleep(AGAIN_AFTER)
             try:
                 await self._subscribe()
-            except EventBackendError as error:
+            except Exception as error:  # whatever a backend raises: nobody awaits this task
                 self._failed(error)
 
     async def close(self) -> None:
@@ -122,9 +122,12 @@ class BackendSource:
             except EventBackendError as error:
                 self._failed(error)
 
-    def _failed(self, error: EventBackendError) -> None:
+    def _failed(self, error: Exception) -> None:
         text = "The listener %s gets no events from its event backend at the moment, and keeps trying: %s"
-        self._failures.log("backend", logging.WARNING, text, self.queue.listener, error)
+        if isinstance(error, EventBackendError):
+            self._failures.log("backend", logging.WARNING, text, self.queue.listener, error)
+        else:
+            self._failures.log("error", logging.ERROR, text, self.queue.listener, repr(error), exc_info=error)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -196,7 +199,7 @@ class BackendSource:
     async def _fetch(self, subscription: EventSubscription, stream: Stream, after: int) -> None:
         try:
             page = await subscription.fetch(topic_of(stream), after, PAGE)
-        except EventBackendError as error:
+        except Exception as error:  # whatever a backend raises: nobody awaits this task
             self._failed(error)
             stream.request_failed()
             self.queue.requeue(stream)

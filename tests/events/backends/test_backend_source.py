@@ -46,6 +46,7 @@ class Place:
         self.released: list[frozenset[int]] = []
         self.closed: list[bool] = []
         self.fails = 0
+        self.error: Exception = EventBackendError("It is away.")
         self.lost = 0
         self.held_back = asyncio.Event()
         self.held_back.set()
@@ -86,7 +87,7 @@ class Place:
     def _fail(self) -> None:
         if self.fails:
             self.fails -= 1
-            raise EventBackendError("It is away.")
+            raise self.error
 
 
 class Backend(MemoryEventBackend):
@@ -205,6 +206,26 @@ def test_unanswered_requests_are_repeated(concurrency: int, monkeypatch: pytest.
         await play.source.close()
 
     asyncio.run(main())
+
+
+def test_a_mistake_of_a_backend_does_not_end_the_deliveries(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that it must not raise is logged, and the events are fetched again."""
+    monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
+
+    async def main() -> None:
+        play = Play(1)
+        await play.source.start()
+        play.place.error, play.place.fails = KeyError("a mistake"), 2
+        play.place.events[FIRST] = [1, 2]
+        play.tell((FIRST, 2))
+        await play.sees(1, 2)
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+    assert "keeps trying: KeyError('a mistake')" in caplog.text
 
 
 def test_partitions_are_released_after_the_event_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
