@@ -122,8 +122,9 @@ class Coordinator:
             self._members.unsubscribed(topic)
 
     def tick(self, now: float) -> None:
-        """Revoke partitions of silent members, store which groups have members, and repeat failed writes."""
+        """Revoke partitions of silent members, store which groups have members, and repeat what failed at journals."""
         self._store.tick()
+        self.directory.tick()
         self._waiters.expire(now)
         self.cursors.tick()
         for group in list(self.groups.values()):

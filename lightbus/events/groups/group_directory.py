@@ -12,7 +12,7 @@ from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal import Journal
 from ...core.cursors import Cursors
 from ...core.groups import Group as Membership
-from ...exceptions import PeerBusy
+from ...exceptions import JournalError, PeerBusy
 from ...membership.context import Identity
 from ...recurring import RecurringLog
 from ...wire.envelope import PARTITIONS, Join
@@ -87,6 +87,8 @@ class GroupDirectory:
         self._names = NameBudget()
         self._removed: dict[tuple[str, str], float] = {}
         """By (API, group): when it was removed. If it joins again, it starts from there."""
+        self._unserved: list[Journal] = []
+        """Open journals that could not be read when they were to be served."""
         self._since = machine_time()
         self._failures = RecurringLog(logger)
         for journal in journals.opened():
@@ -95,18 +97,36 @@ class GroupDirectory:
     # Journals
 
     def journal_added(self, journal: Journal) -> None:
-        """Serve one more journal: load its groups, and send members their positions in it."""
+        """Serve one more journal; if it cannot be read now, later (`tick`): its events belong to nobody else."""
+        self._unserved.append(journal)
+        self.tick()
+
+    def tick(self) -> None:
+        """Serve the journals that could not be read before."""
+        for journal in list(self._unserved):
+            try:
+                if not journal.is_closed:
+                    self._serve(journal)
+            except JournalError as error:
+                text = "The journal %s cannot be served for now, which is tried again: %s"
+                self._failures.log(("served", journal.id), logging.ERROR, text, journal.path, error)
+            else:
+                self._unserved.remove(journal)
+
+    def _serve(self, journal: Journal) -> None:
+        """Load the groups of a journal, and send members their positions in it."""
         for info in journal.groups.all():
             known = self._groups.get((info.api, info.name))
             if known is None:
                 known = self._create(info, None, is_stored=True)  # events fired from now on are stored for it, too
             self._open(known, journal)
-        self._journals.add(journal)
         for group in self._groups.values():
             if journal.id not in group.cursors:
                 self._begin(group, journal, group.owed_since)
                 if self._journals.concerns(group.info.api, journal):
                     self._store.save_group(group, [journal])
+        self._journals.add(journal)  # not before each group has its positions in it
+        for group in self._groups.values():
             # Events that were delivered again to one group have names of their own.
             self._members.renew(group, [journal])
 
@@ -119,6 +139,7 @@ class GroupDirectory:
 
     def journal_removed(self, journal: Journal) -> None:
         """Stop serving a journal: no group has events left in it."""
+        self._unserved = [each for each in self._unserved if each is not journal]
         self._journals.remove(journal)
         self._store.journal_removed(journal)
         for group in self._groups.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,12 @@ from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events.groups import group_directory
 from lightbus.events.groups.coordinator import Coordinator
 from lightbus.events.groups.group_directory import LOOK_FIRST
+from lightbus.exceptions import JournalError
 from lightbus.wire.envelope import (
     Assign,
     Error,
     Leave,
+    Open,
     Streams,
 )
 from lightbus.wire.sizes import Receivers
@@ -111,6 +114,46 @@ def test_events_of_a_group_that_asks_for_others_are_kept(
         await talk.ask(Leave("auth", "shop"))
         await talk.join(events=after)
         assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == lag
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_journal_that_cannot_be_read_now_is_served_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, which: int
+) -> None:
+    """Wherever it fails: until then all groups go on in the other journals, and then they get its events."""
+    other = Journal(tmp_path / "00000000000000ff.sqlite")
+    store_ago(other, 20.0, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
+    tries: list[Journal] = []
+
+    async def test(publisher: Publishes) -> None:
+        talks = [Talk(publisher, name.encode()) for name in ("mail", "shop")]
+        for talk in talks:
+            await talk.join(group=talk.routing_id.decode(), created_at=time.time() - 40)
+
+        def reader(journal: Journal) -> Any:
+            tries.append(journal)
+            if tries.count(other) == which:
+                raise JournalError("it is locked")
+            return read(journal)
+
+        read = Journal.reader
+        monkeypatch.setattr(Journal, "reader", reader)
+        publisher.journals.adopted.append(other)
+        publisher.coordinator.directory.journal_added(other)
+        assert "it is locked" in caplog.text
+        await publisher.fire("seen", n=1)
+        for talk in talks:
+            assigned = await talk.join(group=(name := talk.routing_id.decode()))
+            assert isinstance(assigned, Assign)
+            question = Open("auth", name, assigned.generation, assigned.partitions, ["seen"], None, 0)
+            assert isinstance(await talk.ask(question), Streams)
+        monkeypatch.undo()
+        publisher.coordinator.tick(time.monotonic())
+        for talk in talks:
+            group = publisher.coordinator.groups["auth", talk.routing_id.decode()]
+            assert publisher.coordinator.progress.lag(group) == 2
 
     run(tmp_path, test)
 
