@@ -246,6 +246,7 @@ class GroupDirectory:
         except BaseException:
             self._names.release(info.api, info.name)
             del self._groups[info.api, info.name]  # it must have starting points in all journals or in none
+            self._cursors.group_removed(info.api, info.name)
             raise
         self._store.save_group(group)
         return group

@@ -158,6 +158,26 @@ def test_a_journal_that_cannot_be_read_now_is_served_later(
     run(tmp_path, test)
 
 
+def test_a_group_that_cannot_begin_in_all_journals_begins_in_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is stored: it may ask for other events the next time."""
+    other = Journal(tmp_path / "00000000000000ff.sqlite")
+
+    async def test(publisher: Publishes) -> None:
+        await publisher.fire("seen", n=1)
+        publisher.journals.adopted.append(other)
+        publisher.coordinator.directory.journal_added(other)
+        other.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])
+        other.close()
+        answer = await Talk(publisher).join()
+        assert isinstance(answer, Error)
+        publisher.coordinator.cursors.save()
+        assert publisher.journals.own().cursors.of("auth", "shop") == {}
+
+    run(tmp_path, test)
+
+
 def test_two_programs_under_one_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are served, and reported as two."""
 
