@@ -50,7 +50,10 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS seen (api TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (api, event)) WITHOUT ROWID;
 """
 
-_IS_DUE = "(api = ? AND NOT (refused.form IS NOT NULL AND refused.form = ? AND refused.at BETWEEN ? AND ?))"
+_ARE_DUE = """
+    api IN (SELECT api FROM published)
+    AND NOT (coalesce((api, refused.form) IN (SELECT api, form FROM published), 0) AND refused.at BETWEEN ? AND ?)
+"""
 
 
 class HostOutbox:
@@ -109,13 +112,18 @@ class HostOutbox:
 
         """
         columns = "waiting.id, api, event, key, record, waiting.at, refused.form, service"
-        wanted, arguments = "", []
+        published_as, wanted, arguments = "", "", list[object]()
         if published is not None:
             now = machine_time()
-            wanted = "WHERE " + (" OR ".join([_IS_DUE] * len(published)) or "false")
-            for api, form in published.items():
-                arguments += [api, form, now - TRY_AGAIN_AFTER, now]
-        query = f"SELECT {columns} FROM waiting LEFT JOIN refused USING (id) {wanted} ORDER BY number LIMIT ?"
+            # As a table: SQLite takes no condition that names a thousand of them.
+            rows = ", ".join(["(?, ?)"] * len(published)) or "(NULL, NULL)"
+            published_as, wanted = f"WITH published (api, form) AS (VALUES {rows})", f"WHERE {_ARE_DUE}"
+            arguments += [each for api_and_form in published.items() for each in api_and_form]
+            arguments += [now - TRY_AGAIN_AFTER, now]
+        query = (
+            f"{published_as} SELECT {columns} FROM waiting LEFT JOIN refused USING (id) {wanted} "
+            "ORDER BY number LIMIT ?"
+        )
         arguments.append(limit)
         return self._all(Waiting._make, query, arguments)
 

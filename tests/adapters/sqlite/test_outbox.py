@@ -38,6 +38,17 @@ def test_exists_and_state_create_nothing(tmp_path: Path) -> None:
     assert outbox.state() != before
 
 
+def test_events_of_thousands_of_published_apis_are_found(tmp_path: Path) -> None:
+    """However many are published: the refused ones are left out, as of a single API."""
+    outbox = HostOutbox(tmp_path)
+    for name in ("a", "b", "c"):
+        put(outbox, name, f"api{name}")
+    outbox.refuse([("b", "form", "invalid")])
+    published = dict.fromkeys((f"api{each}" for each in ("a", "b", *range(5000))), "form")
+    assert [event.id for event in outbox.waiting(published)] == ["a"]
+    assert [event.id for event in outbox.waiting({**published, "apib": "another"})] == ["a", "b"]
+
+
 def test_unreadable_outbox_does_not_exist(tmp_path: Path) -> None:
     """Below a file, or where the system refuses to look, there is none: only adding an event raises an error."""
     (tmp_path / "file").touch()
