@@ -66,6 +66,7 @@ def test_many_dead_letters_are_retried_at_once(tmp_path: Path) -> None:
         stored = journal.append([NewEvent(TOPIC, record, 1.0) for record in records])
         for each in stored:
             journal.dead_letters.add("shop", TOPIC, each.sequence, 5, "no luck", 1.0)
+        publisher.coordinator.directory.merge(KnownGroup("auth", "shop", ("seen",), 1.0, 2.0, "d"))
         api = EventsApi(publisher.coordinator, max_events=10, max_bytes=10)
         ids = [f"{journal.id}-{each.sequence}" for each in stored]
         assert await api.retry_dead_events("shop", [*ids[:700], f"{journal.id}-7", f"{'f' * 16}-1"]) == ids[:700]

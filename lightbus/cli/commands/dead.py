@@ -94,7 +94,8 @@ async def show(bus: Connection, native_id: str, group: str) -> int:
 )
 async def retry(bus: Connection, native_id: str, group: str) -> int:
     """Deliver the dead letters again."""
-    return await _do(bus, "retry_dead_events", "is delivered again to", native_id, group)
+    otherwise = f"is gone, or stays: {group or 'its group'} was removed, or listens to other events now"
+    return await _do(bus, "retry_dead_events", "is delivered again to", native_id, group, otherwise)
 
 
 @_letter_command("drop", "Delete one dead letter, or `all`.")
@@ -121,7 +122,9 @@ def _cells(dead: dict[str, Any], now: float) -> list[Cell]:
     ]
 
 
-async def _do(bus: Connection, procedure: str, what: str, native_id: str, group: str) -> int:
+async def _do(
+    bus: Connection, procedure: str, what: str, native_id: str, group: str, otherwise: str = "is gone"
+) -> int:
     chosen = await _chosen(bus, native_id, group)
     portions: dict[tuple[str, str], list[str]] = {}
     for instance, each in chosen:
@@ -143,16 +146,16 @@ async def _do(bus: Connection, procedure: str, what: str, native_id: str, group:
                     continue
                 done = set(answer)
                 advance(number, "")
-                _say(bus, name, portion, done, what)
+                _say(bus, name, portion, done, what, otherwise)
     return code_of(bus)
 
 
-def _say(bus: Connection, group: str, native_ids: list[str], done: set[str], what: str) -> None:
+def _say(bus: Connection, group: str, native_ids: list[str], done: set[str], what: str, otherwise: str) -> None:
     for each in native_ids:
         if bus.output.as_json:
             bus.output.record({"group": group, "native_id": each, "done": each in done})
         else:
-            bus.output.line(f"{each} {what} {group}" if each in done else f"{each} is gone")
+            bus.output.line(f"{each} {what} {group}" if each in done else f"{each} {otherwise}")
 
 
 async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:

@@ -51,13 +51,14 @@ class Redelivery:
         """
         Store dead letters of a group as events again, and remove them; return their APIs, journals and sequences.
 
+        Those stay dead letters whose group was removed, or listens to other events now: nobody would get them.
         Thread-safe; call `renew_retried` afterwards to inform the group's members. Raises JournalError.
         """
         found = []
         for name, sequence in which:
             journal = self._journals.get(name)
             dead = None if journal is None else journal.dead_letters.get(group, sequence)
-            if journal is not None and dead is not None:
+            if journal is not None and dead is not None and self._is_wanted(group, dead.topic):
                 found.append((journal, dead))
         for journal in {journal.id: journal for journal, _ in found}.values():
             dead_here = [dead for held, dead in found if held is journal]
@@ -66,6 +67,10 @@ class Redelivery:
             self._journals.target(journal).append(again)
             journal.dead_letters.remove([(group, dead.sequence) for dead in dead_here])
         return [(dead.topic.api, journal.id, dead.sequence) for journal, dead in found]
+
+    def _is_wanted(self, group: str, topic: Topic) -> bool:
+        known = self._groups.get((topic.api, group))
+        return known is not None and known.gets(topic.declared_event)
 
     def renew_retried(self, group: str, stored: list[tuple[str, str, int]]) -> list[tuple[str, int]]:
         """Inform the members of a group of events stored again for it; return their journals and sequences."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from helpers.group_talk import B, C, run
+from helpers.group_talk import B, C, Talk, run
 from helpers.publishing import Listens, Publishes
 from lightbus.exceptions import JournalError
 
@@ -18,6 +18,7 @@ def test_a_dead_letter_is_kept_if_it_cannot_be_stored_again(tmp_path: Path) -> N
     """It is removed only when it is stored again, and it is stored once."""
 
     async def test(publisher: Publishes) -> None:
+        await Talk(publisher).join()
         await publisher.fire("seen", n=1)
         journal, coordinator = publisher.journals.own(), publisher.coordinator
         [(topic, head)] = journal.topics.of("auth").items()
@@ -37,6 +38,26 @@ def test_a_dead_letter_is_kept_if_it_cannot_be_stored_again(tmp_path: Path) -> N
         journal.dead_letters.remove = take  # type: ignore[method-assign]
         assert coordinator.redelivery.retry_dead("shop", journal.id, head)
         assert (len(journal.dead_letters.all()), journal.size[0]) == (0, 2)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("listens_to", [None, "gone"])
+def test_a_dead_letter_that_nobody_would_get_stays(tmp_path: Path, listens_to: str | None) -> None:
+    """Its group was removed, or listens to another event now: it can be retried once that gets it again."""
+
+    async def test(publisher: Publishes) -> None:
+        journal, redelivery = publisher.journals.own(), publisher.coordinator.redelivery
+        await publisher.fire("seen", n=1)
+        [(topic, head)] = journal.topics.of("auth").items()
+        journal.dead_letters.add("shop", topic, head, 5, "x", 1.0)
+        if listens_to is not None:
+            await Talk(publisher, b"another").join(events=[listens_to])
+        assert not redelivery.retry_dead("shop", journal.id, head)
+        assert (journal.dead_letters.count(), journal.size[0]) == (1, 1)
+        await Talk(publisher).join()
+        assert redelivery.retry_dead("shop", journal.id, head)
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 1
 
     run(tmp_path, test)
 
