@@ -91,14 +91,7 @@ class JournalSet:
         return own
 
     def _open_own(self) -> Journal:
-        directory = self._open_directory()
-        journal = directory.open_own()
-        try:
-            for group in directory.siblings_groups():
-                journal.groups.save(group)
-        except BaseException:
-            journal.close()  # so that a process that can write it may open it
-            raise
+        journal = _with_groups(self._open_directory())
         logger.info("Events are kept in %s", journal.path)
         return journal
 
@@ -180,10 +173,7 @@ class JournalSet:
             for journal in self.others():
                 if self._services[journal.id] == service:
                     return journal
-            directory = self._directory_of(service)
-            journal = directory.open_own()
-            for group in directory.siblings_groups():
-                journal.groups.save(group)
+            journal = _with_groups(self._directory_of(service))
             self._record_adopted(service, [journal])
         logger.info(
             "Events of the service '%s', which has no worker on this host, are kept in %s", service, journal.path
@@ -281,3 +271,15 @@ class JournalSet:
 
         settings, host = self._config.journal, self._identity.host
         return JournalDirectory(self.path / service, host=host, durability=settings.durability)
+
+
+def _with_groups(directory: JournalDirectory) -> Journal:
+    """Return a journal to append to, with the groups that any of the service knows. Raises JournalError."""
+    journal = directory.open_own()
+    try:
+        for group in directory.siblings_groups():
+            journal.groups.save(group)
+    except BaseException:
+        journal.close()  # so that a process that can write it may open it
+        raise
+    return journal

@@ -16,9 +16,11 @@ from lightbus.adapters.sqlite import journal as journal_module
 from lightbus.adapters.sqlite.group_table import GroupTable
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.topic import Topic
+from lightbus.config import Config
 from lightbus.events.publishing import journal_set as module
 from lightbus.events.publishing.journal_set import JournalSet, directory_of
 from lightbus.exceptions import JournalError
+from lightbus.membership.context import Identity
 
 __all__ = ["journals"]
 
@@ -68,6 +70,25 @@ def test_an_unwritable_journal_is_released(
     other.close()
     journals.own()
     assert journals.problem == ""
+
+
+def test_an_unwritable_journal_of_another_service_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an own one: the service, when it runs again, finds it free."""
+    name = leave_one(tmp_path, SHOP)
+    stranger = Identity(bus="b", service="shop", process="p", instance="b" * 16, host="here")
+    journals = JournalSet(Config.model_validate({"journal": {"data_dir": tmp_path / "data"}}), stranger)
+
+    def full(*_: Any) -> None:
+        raise JournalError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GroupTable, "save", full)
+        with pytest.raises(JournalError, match="the disk is full"):
+            journals.journal_of("auth")
+    other = made(tmp_path)
+    assert other.own().id == name
+    other.close()
+    journals.close()
 
 
 def test_a_disk_that_fills_up_is_reported(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
