@@ -154,13 +154,23 @@ class JournalSet:
         return self._services.get(journal.id, self._identity.service)
 
     def adopt_others(self, here: Container[str]) -> list[Journal]:
-        """Adopt the free journals with events of services that have no worker `here`, and return them."""
+        """
+        Adopt the free journals with events of services that have no worker `here`, and return them.
+
+        Raises JournalError if those of a service cannot be adopted, unless others were: these have to be served.
+        """
         adopted: list[Journal] = []
+        failed: JournalError | None = None
         with self._lock:
             paths = [] if self._closed else found_in(self.path, "*/")
             others = {path.name for path in paths} - {self._identity.service}
             for service in self._services_with_events(name for name in sorted(others) if name not in here):
-                adopted += self._record_adopted(service, self._directory_of(service).adopt_filled())
+                try:
+                    adopted += self._record_adopted(service, self._directory_of(service).adopt_filled())
+                except JournalError as error:
+                    failed = error
+        if failed is not None and not adopted:
+            raise failed
         for journal in adopted:
             logger.info("Serving the journal %s, whose service has no worker on this host", journal.path)
         return adopted

@@ -72,11 +72,36 @@ def test_an_unwritable_journal_is_released(
     assert journals.problem == ""
 
 
+def of_service(service: str, path: Path) -> JournalSet:
+    """Return the journals of a process of another service."""
+    identity = Identity(bus="b", service=service, process="p", instance="b" * 16, host="here")
+    return JournalSet(Config.model_validate({"journal": {"data_dir": path / "data"}}), identity)
+
+
+def test_a_service_whose_directory_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journals of the other services are served nevertheless; the error is raised when there is nothing else."""
+    name = leave_one(tmp_path, SHOP)
+    broken = of_service("zoo", tmp_path)
+    store(broken.own())
+    broken.close()
+    journals, directory_of = of_service("shop", tmp_path), JournalSet._directory_of
+
+    def refuse(self: JournalSet, service: str) -> Any:
+        if service == "zoo":
+            raise JournalError("it is another user's")
+        return directory_of(self, service)
+
+    monkeypatch.setattr(JournalSet, "_directory_of", refuse)
+    assert [journal.id for journal in journals.adopt_others(())] == [name]
+    with pytest.raises(JournalError, match="another user's"):
+        journals.adopt_others(())
+    journals.close()
+
+
 def test_an_unwritable_journal_of_another_service_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an own one: the service, when it runs again, finds it free."""
     name = leave_one(tmp_path, SHOP)
-    stranger = Identity(bus="b", service="shop", process="p", instance="b" * 16, host="here")
-    journals = JournalSet(Config.model_validate({"journal": {"data_dir": tmp_path / "data"}}), stranger)
+    journals = of_service("shop", tmp_path)
 
     def full(*_: Any) -> None:
         raise JournalError("the disk is full")
