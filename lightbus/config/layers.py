@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ..exceptions import InvalidConfiguration
+
 __all__ = ["KeyPath", "Layer", "Merged", "merge"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -38,10 +40,19 @@ class Merged:
 
 
 def merge(layers: Iterable[Layer]) -> Merged:
-    """Merge `layers`, the weakest first: sections key by key, lists and values as a whole."""
+    """
+    Merge `layers`, the weakest first: sections key by key, lists and values as a whole.
+
+    Raises InvalidConfiguration for a section that contains itself, as one with an anchor of YAML may.
+    """
     merged = Merged()
     for layer in layers:
-        _merge(layer.values, merged.values, (), layer.origin, merged.origins)
+        try:
+            _merge(layer.values, merged.values, (), layer.origin, merged.origins)
+        except RecursionError as error:
+            raise InvalidConfiguration(
+                f"A section from {layer.origin} contains itself, or is nested too deeply to be one."
+            ) from error
     return merged
 
 

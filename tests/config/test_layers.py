@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightbus import InvalidConfiguration
 from lightbus.config.layers import KeyPath, Layer, merge
 
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -23,6 +24,14 @@ def test_later_layer_wins_key_by_key() -> None:
         ]
     )
     assert merged.values == {"bus": {"name": "b", "log_level": "info"}, "peers": ["z"]}
+
+
+def test_section_that_contains_itself_is_refused() -> None:
+    """As an anchor of YAML can make one; the error says where it comes from."""
+    section: dict[str, Any] = {}
+    section["bus"] = section
+    with pytest.raises(InvalidConfiguration, match="A section from the file contains itself"):
+        merge([Layer(origin="the file", values=section)])
 
 
 @pytest.mark.parametrize(
