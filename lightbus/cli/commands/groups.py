@@ -93,7 +93,9 @@ async def _remove(bus: Connection, name: str, api: str) -> int:
     apis = {each for each, group in known if group == name and api in ("", each)}
     if not apis:
         raise no_such_group(name, (group for _, group in known))
-    publishers = Counter({each: await _forgotten_by(bus, each, name) for each in apis if empty_bus_error is None})
+    asked = sorted(apis) if empty_bus_error is None else []
+    answers = await asyncio.gather(*(_forgotten_by(bus, each, name) for each in asked))
+    publishers = Counter(dict(zip(asked, answers, strict=True)))
     journals, held = await asyncio.to_thread(forget_here, bus, name, apis)
     for each in sorted(apis):
         _show_removed(bus, each, name, publishers[each], journals[each])
