@@ -104,7 +104,8 @@ async function run(action, what, letters, context) {
     }
   }
   const gone = letters.length - done - unknown;
-  const others = [gone ? `${gone} were gone` : "", unknown ? `the outcome of ${unknown} is not known: ${why}` : ""].filter(Boolean);
+  const left = action === "retry-dead" ? "were gone, or stay since their group does not get them now" : "were gone";
+  const others = [gone ? `${gone} ${left}` : "", unknown ? `the outcome of ${unknown} is not known: ${why}` : ""].filter(Boolean);
   toast([`${what}: ${plural(done, "event")}`, ...others].join("; "), unknown ? "bad" : "good");
   progress = null;
   await look(context);
