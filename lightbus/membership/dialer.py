@@ -281,7 +281,8 @@ class Dialer:
     def _dial_seeds(self, now: float) -> None:
         for address in self.seeds.due(now):
             fingerprint = self._fingerprints[address.failures % len(self._fingerprints)]
-            self._dial(address.endpoint, "", [address.endpoint], fingerprint)
+            endpoints = self.seeds.endpoints_of(address, self._addressing.addresses)
+            self._dial(address.endpoint, "", endpoints, fingerprint)
 
     def _on_seeds_resolved(self) -> None:
         self._dial_seeds(time.monotonic())

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..adapters.dns.lookup import DnsAnswer, is_name, resolve
+from ..adapters.dns.lookup import DnsAnswer, is_name, of_this_host, resolve
 from ..core.registry import STEADY, retry_delay
+from ..ports.transport import MOST_ENDPOINTS
 from ..typing import Endpoint
 from .running_clock import RunningClock
 
@@ -144,6 +145,8 @@ class Seeds:
         self._clock = clock
         self._running = RunningClock(clock)
         """Limits the wait for the first lookup of a name: while the process does not run, no answer can arrive."""
+        self._stands_for: dict[Endpoint, Endpoint] = {}
+        """By endpoints of this host: the fixed peers on loopback that are tried there, too."""
         self._closed = False
 
     def due(self, now: float) -> Iterator[Address]:
@@ -166,9 +169,15 @@ class Seeds:
         """Return the addresses with these endpoints; none for endpoints that are not of fixed peers."""
         return [address for address in self._addresses() if address.endpoint in endpoints]
 
+    def endpoints_of(self, address: Address, ours: Sequence[str]) -> list[Endpoint]:
+        """Return the endpoints at which to try an address; `ours` are the addresses of this host that we use."""
+        here = of_this_host(address.endpoint, ours[:MOST_ENDPOINTS])
+        self._stands_for.update(dict.fromkeys(here, address.endpoint))
+        return [address.endpoint, *here]
+
     def linked(self, endpoint: Endpoint, instance: str, *, ourselves: bool) -> None:
         """Record the peer that answered at an endpoint, which is no longer tried."""
-        for address in self.at([endpoint]):
+        for address in self.at([endpoint, self._stands_for.get(endpoint, endpoint)]):
             if not address.instance:  # not again with each heartbeat
                 address.linked_at = self._clock()
             address.instance, address.failures, address.is_ourselves = instance, 0, ourselves

@@ -582,6 +582,21 @@ def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
     assert len(place.dials) == 1
 
 
+@pytest.mark.parametrize("ourselves", [False, True])
+def test_a_fixed_peer_on_loopback(place: Place, ourselves: bool) -> None:
+    """It means this host, whose workers listen at its own addresses: the host's own name may lead to 127.0.1.1."""
+    seed, here = "tcp://127.0.1.1:7000", "tcp://127.0.0.1:7000"
+    dialer = place.make([seed, SEED], near=True)
+    dialer.dial_due(100.0)
+    assert [dial.endpoints for dial in place.dials] == [(seed, here), (SEED,)]
+    link: Any = FakeLink("" if ourselves else instance(1), here)
+    place.dials[0].succeed()
+    dialer.linked(link, ourselves=ourselves)
+    dialer.dial_due(1000.0)
+    assert len(place.dials) == 2  # it has answered
+    assert [each.answering for each in dialer.seeds.report()] == [(seed,), ()]
+
+
 def test_the_state_of_fixed_peers_in_messages(place: Place) -> None:
     """A message can say how many of them answer; without fixed peers it says nothing."""
     assert place.make().seeds.describe() == ""

@@ -13,13 +13,22 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...config.fields import SRV_SCHEME
 from ...typing import Endpoint
 
-__all__ = ["MAX_LOOKUPS", "DnsAnswer", "answer_of", "is_name", "lookup_remedy", "record_of", "resolve"]
+__all__ = [
+    "MAX_LOOKUPS",
+    "DnsAnswer",
+    "answer_of",
+    "is_name",
+    "lookup_remedy",
+    "of_this_host",
+    "record_of",
+    "resolve",
+]
 
 MAX_LOOKUPS = 32
 """Most lookups of a process at a time, and so most threads that may hang."""
@@ -51,6 +60,19 @@ def is_name(endpoint: Endpoint) -> bool:
     except ValueError:
         return True
     return False
+
+
+def of_this_host(endpoint: Endpoint, addresses: Sequence[str]) -> list[Endpoint]:
+    """
+    Return the endpoints that one on loopback stands for: the same port at our own addresses, where workers listen.
+
+    The name of a host may lead to loopback on the host itself, as with `127.0.1.1` in the /etc/hosts of Debian.
+    """
+    if not endpoint.startswith("tcp://127."):
+        return []
+    port = _host_and_port(endpoint)[1]
+    here = [f"tcp://{address}:{port}" for address in addresses if ":" not in address]
+    return [each for each in here if each != endpoint]
 
 
 def record_of(endpoint: Endpoint) -> str:

@@ -11,7 +11,16 @@ import pytest
 
 from helpers.name_server import NameServer
 from lightbus.adapters.dns import lookup as module
-from lightbus.adapters.dns.lookup import MAX_LOOKUPS, DnsAnswer, answer_of, is_name, lookup_remedy, record_of, resolve
+from lightbus.adapters.dns.lookup import (
+    MAX_LOOKUPS,
+    DnsAnswer,
+    answer_of,
+    is_name,
+    lookup_remedy,
+    of_this_host,
+    record_of,
+    resolve,
+)
 
 
 @pytest.fixture
@@ -38,6 +47,15 @@ def server() -> Iterator[NameServer]:
 def test_names_are_looked_up(endpoint: str, expected: bool) -> None:
     """Not addresses, nor files."""
     assert is_name(endpoint) is expected
+
+
+def test_endpoints_of_this_host() -> None:
+    """Loopback stands for our own addresses; any other endpoint only for itself."""
+    ours = ["192.0.2.7", "2001:db8::7", "127.0.0.1"]
+    assert of_this_host("tcp://127.0.1.1:5570", ours) == ["tcp://192.0.2.7:5570", "tcp://127.0.0.1:5570"]
+    assert of_this_host("tcp://127.0.0.1:5570", ours) == ["tcp://192.0.2.7:5570"]
+    for endpoint in ("tcp://192.0.2.8:5570", "tcp://localhost:5570", "ipc:///run/127.0.0.1", "tcp://[::1]:5570"):
+        assert of_this_host(endpoint, ours) == []
 
 
 def test_name_of_a_record() -> None:
