@@ -184,7 +184,10 @@ class NearbyDiscovery:
         with os.scandir(place) as entries:
             for entry in entries:
                 if entry.name.endswith(PEER) and len(files) < MAX_PEERS:
-                    found = entry.stat(follow_symlinks=False)
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # this peer has just left, not all those in the directory
+                        continue
                     stamp = found.st_ino, found.st_mtime_ns, found.st_size
                     if before.get(entry.name) == stamp or self._read_file(
                         Path(entry.path), is_news=entry.name in before

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers import wait_until_async
 from lightbus.adapters.host import nearby
 from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery, written_announcements
-from lightbus.adapters.host.places import Places
+from lightbus.adapters.host.places import PEER, Places
 from lightbus.adapters.memory.discovery import NoDiscovery
 from lightbus.core.beats import next_beat
 from lightbus.ports.discovery import Discovery, Found, Lost
@@ -247,6 +249,33 @@ def test_peers_stay_known_without_a_free_descriptor(
 
     run(scenario)
     assert not caplog.records
+
+
+def test_peer_that_leaves_while_the_directory_is_read(places: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this peer is lost, and not the others in the directory."""
+    scandir = os.scandir
+
+    def slow(path: Path) -> Any:
+        found = [*scandir(path)]
+        leaving = path / f"{announcement(1).instance}{PEER}"
+        leaving.unlink(missing_ok=True)
+        return contextlib.nullcontext(found)
+
+    async def scenario() -> None:
+        first, second, caller = Side(places[0]), Side(places[0]), Side(places[0])
+        for number, side in enumerate((first, second), 1):
+            await side.bind(announcement(number, "auth"))
+        await caller.start()
+        assert len(caller.found) == 2
+        (places[0] / "another").touch()  # so that the directory is read again
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", slow)
+            await wait_until_async(lambda: caller.lost)
+        assert caller.lost == [announcement(1).instance]
+        for side in (first, second, caller):
+            await side.discovery.stop()
+
+    run(scenario)
 
 
 class FakeMulticast(NoDiscovery):
