@@ -56,7 +56,7 @@ def has_left(sockets: Iterable[Any], addresses: Iterable[str]) -> bool:
     makes it anew after a suspension. With the same address it is another interface to the kernel.
     """
     for each in sockets:
-        if each.getsockname()[0] == "0.0.0.0":
+        if _listens(each):
             for address in addresses:
                 try:
                     _join(each, address)
@@ -108,6 +108,13 @@ class GroupWatch:
         if self.rejoining is not None:
             self.rejoining.cancel()
             await asyncio.gather(self.rejoining, return_exceptions=True)
+
+
+def _listens(given: Any) -> bool:
+    try:
+        return bool(given.getsockname()[0] == "0.0.0.0")
+    except OSError:  # it was closed just now
+        return False
 
 
 def _join(joining: Any, address: str) -> None:

@@ -43,7 +43,8 @@ def test_membership_that_was_lost(listening: socket.socket) -> None:
 
 
 def test_sockets_that_only_send() -> None:
-    """They are bound to an address of ours, and in no group."""
+    """They are bound to an address of ours, and in no group; nor is one that was closed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
         sending.bind((HERE, 0))
         assert not has_left([sending], [HERE])
+    assert not has_left([sending], [HERE])
