@@ -221,6 +221,8 @@ class ZeroconfDiscovery:
         self._watch.joined = interfaces
 
     def _sockets(self) -> list[Any] | None:
+        if self._moving.locked():  # which addresses they join is being changed
+            return []
         if self._zeroconf is None:
             return None
         return [each.transport.get_extra_info("socket") for each in self._zeroconf.zeroconf.engine.readers]
