@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 
+from ..adapters.host.descriptors import descriptor_limit, has_free_descriptors
 from ..core.registry import CROWD, PeerState, Registry
 from ..core.resolver import explain
 from ..deadline import Deadline
@@ -231,7 +232,10 @@ class Lookup:
         waited = self._clock.read() - self._started_at
         snapshot = self._registry.snapshot()
         refusals = [*self._dialer.seeds.refusals(), *self._foreign_peers(api)]
-        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialer.hint)
+        where = self._where()
+        if not has_free_descriptors():  # nothing can be read, in directories or from the network
+            where += f", with all {descriptor_limit()} open files in use that this process may have: raise ulimit -n"
+        return explain(api, snapshot, waited=waited, where=where, refusals=refusals, hint=self._dialer.hint)
 
     async def _change(self, seconds: float) -> None:
         if self._stopped:

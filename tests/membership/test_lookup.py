@@ -192,6 +192,20 @@ def test_a_name_that_is_never_advertised() -> None:
     run(test, wait=20 * MS)
 
 
+def test_no_peer_is_found_for_lack_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That may be the reason, and the error says so; also that of a peer that does not answer."""
+    monkeypatch.setattr(module, "has_free_descriptors", lambda: False)
+
+    async def test(place: Place) -> None:
+        for number, error in enumerate((UnknownApi, PeerUnreachable)):
+            with pytest.raises(error, match=r"127.0.0.1, with all \d+ open files in use that this process may have"):
+                await place.lookup.resolve("auth", Deadline.after(5.0))
+            place.announce(number, "auth")
+            place.registry.silent(f"{number:016x}", time.monotonic(), "does not answer")
+
+    run(test, wait=0.05)
+
+
 def test_unknown_names_are_not_wanted_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that looks up any names remembers the latest unknown ones, and all known ones."""
     monkeypatch.setattr(module, "MAX_UNKNOWN", 3)
