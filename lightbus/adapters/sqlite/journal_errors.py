@@ -15,6 +15,9 @@ __all__ = ["DAMAGED", "is_locked", "is_removed", "journal_error"]
 DAMAGED = (sqlite3.Error, TypeError, ValueError)
 """What reading a damaged file may raise: a column is no longer a number, or a text is not UTF-8."""
 
+DATABASE_FILES = 4
+"""More files than SQLite may have to open at a time: the database, its log, and their shared memory."""
+
 
 def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     """Return the error for a failure with a journal's file, with its remedy."""
@@ -27,7 +30,7 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
         )
     elif has_no_room(path.parent) if is_io else is_of_full_disk(error):
         remedy = "The disk is full: make room."
-    elif "unable to open" in text and not has_free_descriptors():  # SQLite does not say why
+    elif "unable to open" in text and not has_free_descriptors(DATABASE_FILES):  # SQLite does not say why
         remedy = "This process has reached its limit of open files: raise it (ulimit -n)."
     elif takes_no_files(path.parent):
         remedy = "No file can be created there. Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."

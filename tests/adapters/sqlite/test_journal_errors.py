@@ -58,6 +58,6 @@ def test_limit_of_open_files_is_named(
     has_free: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite says only that it cannot open a file, also where the reason is this process."""
-    monkeypatch.setattr(module, "has_free_descriptors", lambda: has_free)
+    monkeypatch.setattr(module, "has_free_descriptors", lambda count: has_free)
     error = journal_error(tmp_path / "a", "cannot be read", sqlite3.OperationalError("unable to open database file"))
     assert remedy in str(error)
