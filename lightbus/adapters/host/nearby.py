@@ -38,7 +38,10 @@ QUIET_AFTER = 60
 QUIET = 5
 
 READ_EVERY = 100
-"""Checks after which a directory is read even if its time is unchanged: that time has the resolution of a tick."""
+"""
+Checks after which a directory is read even if its time is unchanged: that time has the resolution of a tick. Our own
+announcement is written again then if it is missing.
+"""
 
 MAX_BYTES = 256 * 1024
 """Bytes of a file that are read: enough for the names of 1024 APIs."""
@@ -88,6 +91,7 @@ class NearbyDiscovery:
         """The number of checks, including those that were left out."""
         self._news_check = 0
         """The number of the last check with a change or a request."""
+        self._own: Announcement | None = None
         self._written: list[Path] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -114,19 +118,12 @@ class NearbyDiscovery:
     async def announce(self, announcement: Announcement) -> None:
         """Write our announcement beside each of our sockets."""
         self._table.own = announcement.instance
-        text = json.dumps(replace(announcement, apis=None).to_wire())
-        written = []
-        for place in self._places.there():
-            if (place / f"{announcement.instance}{RPC}").exists():
-                path = place / f"{announcement.instance}{PEER}"
-                with contextlib.suppress(OSError):  # a full disk: the other directories may be on other disks
-                    _write(path, text)
-                    written.append(path)
-        if not written:
+        self._own, self._written = announcement, []
+        self._write_missing(announcement)
+        if not self._written:
             logger.warning(
                 "No process on this host can find this worker: its announcement cannot be written to %s", self._places
             )
-        self._written = written
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Write our announcement again; addresses have no meaning here."""
@@ -135,7 +132,7 @@ class NearbyDiscovery:
 
     async def withdraw(self) -> None:
         """Remove our announcement."""
-        written, self._written = self._written, []
+        written, self._own, self._written = self._written, None, []
         for path in written:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -148,12 +145,24 @@ class NearbyDiscovery:
             timer.cancel()
         self._table.close()
 
+    def _write_missing(self, announcement: Announcement) -> None:
+        """Write our announcement where it is not: the disk was full, or a cleaner removes files that are days old."""
+        for place in self._places.there():
+            path = place / f"{announcement.instance}{PEER}"
+            was_written = path in self._written
+            if not (was_written and path.exists()) and path.with_suffix(RPC).exists():
+                with contextlib.suppress(OSError):  # a full disk: the other directories may be on other disks
+                    _write(path, json.dumps(replace(announcement, apis=None).to_wire()))
+                    self._written += [] if was_written else [path]
+
     def _look(self) -> None:
         checks = QUIET if self._checks - self._news_check >= QUIET_AFTER else 1
         loop = asyncio.get_running_loop()
         self._timer = loop.call_at(next_beat(loop.time(), checks * LOOK_EVERY), self._look)
         self._checks += checks
         is_due = self._checks % READ_EVERY < checks
+        if is_due and self._own is not None:
+            self._write_missing(self._own)
         changed = [place for place in self._candidates if self._read_directory(place, is_due)]
         if changed:
             self._forget()

@@ -251,6 +251,37 @@ def test_peers_stay_known_without_a_free_descriptor(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("why", ["cleaned", "full"])
+def test_own_announcement_is_written_again(places: list[Path], monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """After a cleaner of old files removed it, or once the disk has room again; not after it was withdrawn."""
+    monkeypatch.setattr(nearby, "READ_EVERY", 2)
+    path = places[0] / f"{announcement(1).instance}{PEER}"
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def scenario() -> None:
+        worker, caller = Side(places[0]), Side(places[0])
+        await worker.start()
+        with monkeypatch.context() as patch:
+            if why == "full":
+                patch.setattr(nearby, "_write", full)
+            await worker.bind(announcement(1, "auth"))
+            assert path.exists() is (why == "cleaned")
+        path.unlink(missing_ok=True)
+        await wait_until_async(path.exists)
+        await caller.start()
+        await wait_until_async(lambda: caller.found)
+        await worker.discovery.withdraw()
+        worker.discovery._look()
+        worker.discovery._look()
+        assert not path.exists()
+        for side in (worker, caller):
+            await side.discovery.stop()
+
+    run(scenario)
+
+
 def test_peer_that_leaves_while_the_directory_is_read(places: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only this peer is lost, and not the others in the directory."""
     scandir = os.scandir
