@@ -10,6 +10,7 @@ from typing import Any
 from ...adapters.host.machine_time import machine_time
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal import Journal
+from ...adapters.sqlite.topic import Topic
 from ...core.cursors import Cursors
 from ...core.groups import Group as Membership
 from ...exceptions import JournalError, PeerBusy
@@ -130,6 +131,10 @@ class GroupDirectory:
             # Events that were delivered again to one group have names of their own.
             self._members.renew(group, [journal])
 
+    def serves(self, journal: Journal) -> bool:
+        """Return whether a journal is served: only then is it known which of its events a group has left to handle."""
+        return journal in self._journals.all()
+
     def journal_grew(self, journal: Journal) -> None:
         """Inform members of events that were stored in a journal without being published live."""
         apis = {topic.api for topic in journal.topics.all()}
@@ -154,12 +159,13 @@ class GroupDirectory:
 
     def _begin(self, group: GroupState, journal: Journal, since: Any) -> None:
         """Set the starting points of a group in a journal that does not know it yet."""
-        cursors = group.cursors[journal.id] = Cursors({})
+        cursors: Cursors[Topic] = Cursors({})
         since = self._starts.resolve(journal, group.info.api, since)
         for topic, head in self._journals.topics(group, range(PARTITIONS), journal):
             position = position_of(journal, topic, head, since, group.created_at)
             if cursors.begin(topic, position):
                 self._cursors.note(journal.id, group.info.name, topic, position)
+        group.cursors[journal.id] = cursors  # not before: if the journal cannot be read, the group has none in it yet
 
     # Groups known to other publishers
 

@@ -53,6 +53,9 @@ class RetentionSource(Protocol):
     def journal_removed(self, journal: Journal) -> None:
         """Stop serving a journal."""
 
+    def serves(self, journal: Journal) -> bool:
+        """Return whether the positions of all groups in a journal are known."""
+
     def cursors_of(self, journal: Journal, topic: Topic) -> dict[str, int]:
         """Return the position in a topic of each group that its events are kept for."""
 
@@ -163,7 +166,7 @@ class JournalMaintenance:
 
     def _is_settled(self, journal: Journal) -> bool:
         """Return whether every group has handled all events of a journal, and it has no dead letter."""
-        if journal.dead_letters.all(limit=1):
+        if not self._coordinator.serves(journal) or journal.dead_letters.all(limit=1):
             return False
         return all(
             acked >= last
@@ -182,6 +185,8 @@ class JournalMaintenance:
         await self._each(self._trim_journal)
 
     async def _trim_journal(self, journal: Journal) -> None:
+        if not self._coordinator.serves(journal):
+            return  # it would seem that no group has anything left to handle
         settings = self._config.journal
         cursors = {topic: self._coordinator.cursors_of(journal, topic) for topic in journal.topics.all()}
         trim = partial(

@@ -18,6 +18,7 @@ from lightbus.adapters.sqlite.topic import Topic
 from lightbus.events.groups import group_directory
 from lightbus.events.groups.coordinator import Coordinator
 from lightbus.events.groups.group_directory import LOOK_FIRST
+from lightbus.events.groups.starting_points import StartingPoints
 from lightbus.exceptions import JournalError
 from lightbus.wire.envelope import (
     Assign,
@@ -154,6 +155,29 @@ def test_a_journal_that_cannot_be_read_now_is_served_later(
         for talk in talks:
             group = publisher.coordinator.groups["auth", talk.routing_id.decode()]
             assert publisher.coordinator.progress.lag(group) == 2
+
+    run(tmp_path, test)
+
+
+def test_starting_point_that_cannot_be_found_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for again with the journal: events of before the group are not for it."""
+    other = Journal(tmp_path / "00000000000000ff.sqlite")
+    store_ago(other, 3600.0, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
+
+    def locked(*_: Any) -> None:
+        raise JournalError("it is locked")
+
+    async def test(publisher: Publishes) -> None:
+        await Talk(publisher).join()
+        directory = publisher.coordinator.directory
+        publisher.journals.adopted.append(other)
+        with monkeypatch.context() as patched:
+            patched.setattr(StartingPoints, "resolve", locked)
+            directory.journal_added(other)
+        assert not directory.serves(other)
+        publisher.coordinator.tick(time.monotonic())
+        assert directory.serves(other)
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 0
 
     run(tmp_path, test)
 

@@ -35,6 +35,7 @@ class Coordinates:
         self.losses: list[tuple[str, int]] = []
         self.handled = 0
         self.idle: list[KnownGroup] = []
+        self.unserved: set[str] = set()
 
     def journal_added(self, journal: Journal) -> None:
         self.added.append(journal.id)
@@ -42,8 +43,11 @@ class Coordinates:
     def journal_removed(self, journal: Journal) -> None:
         self.removed.append(journal.id)
 
+    def serves(self, journal: Journal) -> bool:
+        return journal.id not in self.unserved
+
     def cursors_of(self, journal: Journal, topic: Topic) -> dict[str, int]:
-        return {"shop": self.handled}
+        return {"shop": self.handled} if self.serves(journal) else {}
 
     def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
         idle, self.idle = self.idle, []
@@ -93,6 +97,29 @@ def test_journals_are_adopted_and_dropped_when_drained(journals: JournalSet, tmp
 
     asyncio.run(test())
     assert own.path.exists()
+
+
+def test_events_of_a_journal_that_is_not_served_yet_stay(
+    journals: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its groups are not known: it is neither trimmed nor given back, although nobody seems to wait for its events."""
+    monkeypatch.setattr(module, "MAX_ADOPTED", 0)
+    own = journals.own()
+    store(own)
+
+    async def test() -> None:
+        async with cared_for(journals) as coordinates:
+            coordinates.handled = own.head
+            name = leave_one(tmp_path)
+            coordinates.unserved.add(name)
+            await wait_until_async(lambda: coordinates.added == [name] and own.size == (0, 0))
+            coordinates.handled = store(own)
+            await wait_until_async(lambda: own.size == (0, 0))  # after the other one's turn
+            adopted = journals.get(name)
+            assert adopted is not None
+            assert (adopted.size[0], coordinates.removed) == (1, [])
+
+    asyncio.run(test())
 
 
 async def nothing_to_trim(care: JournalMaintenance) -> None:
