@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ...core.streams import AckPosition, Stream
-from ...exceptions import EventBackendError
 from ...phrases import INTERNAL_ERROR
 from ...ports.events import EventSubscription, EventTopic
 from ..listening.listener_queue import ListenerQueue
@@ -26,14 +25,14 @@ class BackendAcks:
 
     Args:
         queue: the listener's queue; streams that waited for an acknowledgement are queued again.
-        failed: called with the error if the backend does not answer.
+        failed: called with the error if the backend does not take an acknowledgement.
 
     Attributes:
         to_send: the streams with events to acknowledge.
 
     """
 
-    def __init__(self, queue: ListenerQueue, failed: Callable[[EventBackendError], None]) -> None:
+    def __init__(self, queue: ListenerQueue, failed: Callable[[Exception], None]) -> None:
         self.to_send: set[Stream] = set()
         self._queue = queue
         self._failed = failed
@@ -72,7 +71,7 @@ class BackendAcks:
         while self._subscription is not None:
             try:
                 await self.send(())
-            except EventBackendError as error:
+            except Exception as error:  # whatever a backend raises: what is not acknowledged is delivered again
                 self._failed(error)
                 await asyncio.sleep(AGAIN_AFTER)
             else:
@@ -80,7 +79,7 @@ class BackendAcks:
                     return
 
     async def send(self, others: Iterable[Stream]) -> None:
-        """Acknowledge handled events, also of `others`. Raises EventBackendError; then they stay in `to_send`."""
+        """Acknowledge handled events, also of `others`. Raises what the backend does; then they stay in `to_send`."""
         async with self._one_at_a_time:  # those that another call has sent are confirmed before this one returns
             await self._send(others)
 

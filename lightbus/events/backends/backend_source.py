@@ -115,7 +115,7 @@ class BackendSource:
         if (subscription := self._subscription) is not None:
             try:
                 await self._acks.send({*streams.values(), *self._releasing})
-            except EventBackendError as error:
+            except Exception as error:
                 self._failed(error)
             try:  # in any case, or this process would keep the partitions, and nobody would get their events
                 await subscription.close(is_done=is_done)
@@ -174,7 +174,7 @@ class BackendSource:
             while True:
                 try:
                     return await subscription.release(partitions)
-                except EventBackendError as error:
+                except Exception as error:  # as of a fetch
                     self._failed(error)
                     await asyncio.sleep(AGAIN_AFTER)
 

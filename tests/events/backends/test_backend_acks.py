@@ -25,6 +25,7 @@ class Subscription:
     def __init__(self) -> None:
         self.acked: list[dict[EventTopic, int]] = []
         self.fails = 0
+        self.error: Exception = EventBackendError("It is away.")
         self.free = asyncio.Event()
         self.free.set()
 
@@ -33,7 +34,7 @@ class Subscription:
         await self.free.wait()
         if self.fails:
             self.fails -= 1
-            raise EventBackendError("It is away.")
+            raise self.error
         self.acked.append(dict(handled))
 
 
@@ -42,7 +43,7 @@ class Play:
 
     def __init__(self) -> None:
         self.subscription = Subscription()
-        self.failures: list[EventBackendError] = []
+        self.failures: list[Exception] = []
         self.queue = ListenerQueue(listener(lambda: None))
         self.acks = BackendAcks(self.queue, self.failures.append)
         self.streams = [Stream(("store", "sold", number), cursor=0) for number in (1, 2)]
@@ -138,12 +139,14 @@ def test_two_streams_of_one_topic() -> None:
     run(test)
 
 
-def test_failed_acknowledgements_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Together with later ones; each failure is reported."""
+@pytest.mark.parametrize("error", [EventBackendError("It is away."), KeyError("a mistake")])
+def test_failed_acknowledgements_are_repeated(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Together with later ones, whatever was raised; each failure is reported."""
     monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
 
     async def test(play: Play) -> None:
         play.open()
+        play.subscription.error = error
         play.subscription.fails = 2
         play.handle(0, 1)
         await wait_until_async(lambda: play.failures)

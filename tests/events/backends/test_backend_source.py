@@ -11,6 +11,7 @@ import pytest
 from helpers import wait_until_async
 from helpers.listeners import Context, listener
 from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.core.streams import Stream
 from lightbus.events.backends import backend_acks as acks
 from lightbus.events.backends.backend_source import BackendSource
 from lightbus.events.listening.listener_runner import ListenerRunner
@@ -211,8 +212,9 @@ def test_unanswered_requests_are_repeated(concurrency: int, monkeypatch: pytest.
 def test_a_mistake_of_a_backend_does_not_end_the_deliveries(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error that it must not raise is logged, and the events are fetched again."""
-    monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
+    """An error that it must not raise is logged, and what failed is done again: no position, no partition is lost."""
+    for where in ("backend_source", "backend_acks"):
+        monkeypatch.setattr(f"lightbus.events.backends.{where}.AGAIN_AFTER", 0.01)
 
     async def main() -> None:
         play = Play(1)
@@ -221,8 +223,16 @@ def test_a_mistake_of_a_backend_does_not_end_the_deliveries(
         play.place.events[FIRST] = [1, 2]
         play.tell((FIRST, 2))
         await play.sees(1, 2)
+        await wait_until_async(lambda: play.place.acked == {FIRST: 2})
+        play.place.fails = 2
+        play.source.revoke(frozenset({2}))
+        await wait_until_async(lambda: play.place.released == [frozenset({2})])
         await play.runner.stop(1.0)
+        play.place.fails = 1
+        play.source._acks.to_send.add(stream := Stream(("store", "sold", 7), cursor=0))
+        stream.handled = 1
         await play.source.close()
+        assert (play.place.fails, play.place.closed) == (0, [True])
 
     asyncio.run(main())
     assert "keeps trying: KeyError('a mistake')" in caplog.text
