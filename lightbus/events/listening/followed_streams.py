@@ -197,7 +197,9 @@ class FollowedStreams:
     def was_handled(self, key: TopicKey, sequence: int) -> None:
         """Record that a topic was handled up to this sequence by an earlier stream."""
         stream = self.streams.get(key)
-        if stream is not None and sequence > stream.handled:
+        if stream is None or isinstance(stream, LiveStream):  # of best effort nothing comes a second time
+            return
+        if sequence > stream.handled:
             self._queue.skip(stream, sequence)
             self.ack(stream)
             self._queue.requeue(stream)

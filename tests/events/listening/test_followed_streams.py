@@ -305,6 +305,23 @@ def test_a_partition_that_is_ours_again_while_its_event_is_in_progress(is_revoke
     run(test)
 
 
+def test_events_of_best_effort_while_their_partition_was_not_ours() -> None:
+    """Others were to get them: they do not count as missed once the last one of before is done."""
+
+    async def test(play: Play, followed: FollowedStreams) -> None:
+        key = ("", "seen", 1)
+        stream = followed.add_live(key)
+        entry = play.take(stream)
+        followed.release(frozenset({1}))
+        again = followed.add_live(key)
+        play.queue.done(stream, entry)
+        followed.after_turn(stream)
+        assert again.live([[9, 8, b"x"]]) == 1
+        assert again.missed == 0
+
+    run(test)
+
+
 def test_positions_at_a_lost_publisher_are_remembered() -> None:
     """The next publisher of its journal is told, and skips handled events; not for best effort."""
 
