@@ -59,8 +59,8 @@ class GroupStore:
             self._save(journal)
 
     def remove_group(self, api: str, name: str) -> None:
-        """Remove a group from all journals. Raises JournalError."""
-        for journal in self._journals.all():
+        """Remove a group from all open journals, or it would be back with one of them. Raises JournalError."""
+        for journal in self._journals.opened():
             self._unsaved[journal.id].groups.pop((api, name), None)
             journal.groups.remove(api, name)
 

@@ -182,6 +182,31 @@ def test_starting_point_that_cannot_be_found_now(tmp_path: Path, monkeypatch: py
     run(tmp_path, test)
 
 
+def test_a_group_is_also_removed_from_a_journal_that_is_not_served_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be there again, and keep events, as soon as the journal can be read."""
+    other = Journal(tmp_path / "00000000000000ff.sqlite")
+    other.groups.save(KnownGroup("auth", "shop", ("seen",), machine_time(), machine_time(), "d"))
+
+    async def test(publisher: Publishes) -> None:
+        await Talk(publisher).join()
+        with monkeypatch.context() as locked:
+
+            def reader(journal: Journal) -> Any:
+                raise JournalError("it is locked")
+
+            locked.setattr(Journal, "reader", reader)
+            publisher.journals.adopted.append(other)
+            publisher.coordinator.directory.journal_added(other)
+        assert publisher.coordinator.directory.forget("auth", "shop")
+        publisher.coordinator.tick(time.monotonic())
+        assert publisher.coordinator.directory.serves(other)
+        assert publisher.coordinator.groups == {}
+
+    run(tmp_path, test)
+
+
 def test_a_group_that_cannot_begin_in_all_journals_begins_in_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
