@@ -175,14 +175,18 @@ class JournalMaintenance:
         )
 
     async def _trim(self) -> None:
-        settings = self._config.journal
-        for info in self._coordinator.expired(machine_time(), settings.group_expiry):
+        try:
+            self._remove_expired(self._config.journal.group_expiry)
+        finally:
+            await self._each(self._trim_journal)
+
+    def _remove_expired(self, group_expiry: float) -> None:
+        for info in self._coordinator.expired(machine_time(), group_expiry):
+            self._coordinator.forget(info.api, info.name)
             logger.warning(
                 "The group %s of %s had no member for %d days and is removed: no more events are kept for it",
-                info.name, info.api, settings.group_expiry / 86_400,
+                info.name, info.api, group_expiry / 86_400,
             )  # fmt: skip
-            self._coordinator.forget(info.api, info.name)
-        await self._each(self._trim_journal)
 
     async def _trim_journal(self, journal: Journal) -> None:
         if not self._coordinator.serves(journal):
@@ -212,4 +216,5 @@ class JournalMaintenance:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
+            future.exception()  # else asyncio would report that nobody has seen it
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.journal_sets import SHOP, TOPIC, journals, leave_one, made, store
+from helpers.waiting import LEAST
 from lightbus.adapters.sqlite.group_table import KnownGroup
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.retention import Retention
@@ -36,6 +38,7 @@ class Coordinates:
         self.handled = 0
         self.idle: list[KnownGroup] = []
         self.unserved: set[str] = set()
+        self.error: JournalError | None = None
 
     def journal_added(self, journal: Journal) -> None:
         self.added.append(journal.id)
@@ -50,10 +53,14 @@ class Coordinates:
         return {"shop": self.handled} if self.serves(journal) else {}
 
     def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
-        idle, self.idle = self.idle, []
+        idle = self.idle
+        if self.error is None:
+            self.idle = []
         return [info for info in idle if now - info.last_seen > group_expiry]
 
     def forget(self, api: str, name: str) -> bool:
+        if self.error is not None:
+            raise self.error
         self.forgotten.append(name)
         return True
 
@@ -173,6 +180,42 @@ def test_unhandled_journals_are_kept_open(
             late = leave_one(tmp_path)
             await wait_until_async(lambda: late in coordinates.added)
             assert name not in coordinates.removed
+
+    asyncio.run(test())
+
+
+def test_events_are_deleted_although_a_group_cannot_be_removed(journals: JournalSet, often: None) -> None:
+    """The removal of a group without members is tried again; no warning says that it was removed."""
+    store(journals.own())
+
+    async def test() -> None:
+        async with cared_for(journals) as coordinates:
+            coordinates.handled = journals.own().head
+            coordinates.error, coordinates.idle = JournalError("it is damaged"), [SHOP._replace(last_seen=-1e9)]
+            await wait_until_async(lambda: journals.own().size == (0, 0))
+            assert coordinates.forgotten == []
+
+    asyncio.run(test())
+
+
+def test_a_failure_during_the_stop_is_not_reported_as_unseen(
+    journals: JournalSet, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a thread that the stop waits for says nothing to anybody (asyncio's reports fail a test)."""
+    begun, may_fail = threading.Event(), threading.Event()
+
+    def fails_late(retention: Retention, **options: Any) -> Any:
+        begun.set()
+        may_fail.wait(LEAST)
+        raise JournalError("it is damaged")
+
+    monkeypatch.setattr(Retention, "trim", fails_late)
+    store(journals.own())
+
+    async def test() -> None:
+        async with cared_for(journals):
+            await wait_until_async(begun.is_set)
+            asyncio.get_running_loop().call_soon(may_fail.set)
 
     asyncio.run(test())
 
