@@ -170,9 +170,9 @@ class BackendSource:
 
     def _give_back(self, partitions: frozenset[int]) -> None:
         async def release(subscription: EventSubscription) -> None:
-            await self._acks.flush()
             while True:
                 try:
+                    await self._acks.send(())  # not `flush`: it goes on for as long as other partitions are busy
                     return await subscription.release(partitions)
                 except Exception as error:  # as of a fetch
                     self._failed(error)
@@ -276,7 +276,7 @@ class BackendSource:
     async def _until_answered(self, asking: Coroutine[Any, Any, T], otherwise: T) -> T:
         try:
             return await asking
-        except EventBackendError as error:
+        except Exception as error:  # whatever a backend raises: else the listener would end
             self._failed(error)
             return otherwise
 

@@ -105,7 +105,7 @@ def test_every_mark_is_acknowledged_at_any_time() -> None:
     run(test)
 
 
-def test_flush_waits_for_acknowledgements_that_are_under_way() -> None:
+def test_sending_waits_for_acknowledgements_that_are_under_way() -> None:
     """Else the partitions would be given back first, and their next owner would get the events again."""
 
     async def test(play: Play) -> None:
@@ -114,12 +114,12 @@ def test_flush_waits_for_acknowledgements_that_are_under_way() -> None:
         play.subscription.free.clear()
         await asyncio.sleep(0)
         assert not play.acks.to_send
-        flushing = asyncio.create_task(play.acks.flush())
+        sending = asyncio.create_task(play.acks.send(()))
         for _ in range(5):
             await asyncio.sleep(0)
-        assert not flushing.done()
+        assert not sending.done()
         play.subscription.free.set()
-        await flushing
+        await sending
         assert play.subscription.acked == [{topic_of(play.streams[0]): 1}]
 
     run(test)

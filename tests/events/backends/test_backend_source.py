@@ -11,7 +11,7 @@ import pytest
 from helpers import wait_until_async
 from helpers.listeners import Context, listener
 from lightbus.adapters.memory.events import MemoryEventBackend
-from lightbus.core.streams import Stream
+from lightbus.core.streams import Entry, Stream
 from lightbus.events.backends import backend_acks as acks
 from lightbus.events.backends.backend_source import BackendSource
 from lightbus.events.listening.listener_runner import ListenerRunner
@@ -51,6 +51,7 @@ class Place:
         self.lost = 0
         self.held_back = asyncio.Event()
         self.held_back.set()
+        self.while_acked: Callable[[], None] = lambda: None
 
     async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
         """Return a page."""
@@ -64,6 +65,8 @@ class Place:
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
         """Record the positions of topics."""
         self._fail()
+        self.while_acked()
+        await asyncio.sleep(0)
         self.acked.update(handled)
 
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
@@ -264,6 +267,61 @@ def test_partitions_are_released_after_the_event_in_progress(monkeypatch: pytest
         assert play.place.closed == [True]
 
     asyncio.run(main())
+
+
+def test_partitions_are_released_while_others_are_busy() -> None:
+    """However quickly events of these are handled: the next owner does not wait until there are none."""
+
+    async def main() -> None:
+        play = Play(1)
+        await play.source.start()
+        play.place.events[SECOND] = [1]
+        play.tell((SECOND, 1))
+        await play.sees(1)
+        busy = play.source._streams[SECOND]
+
+        def handle_another() -> None:
+            busy.handled += 1
+            play.source.ack(busy)
+
+        play.place.while_acked = handle_another
+        handle_another()
+        play.source.revoke(frozenset({1}))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        play.place.while_acked = lambda: None
+        assert play.place.released == [frozenset({1})]
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
+def test_a_mistake_of_a_backend_keeps_no_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release is repeated after an error that it must not raise; nobody else would get these events."""
+    monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
+
+    async def main() -> None:
+        play = Play(1)
+        await play.source.start()
+        play.place.error, play.place.fails = KeyError("a mistake"), 2
+        play.source.revoke(frozenset({1}))
+        await wait_until_async(lambda: play.place.released == [frozenset({1})])
+        assert await play.source.record_delivery(await begun(play), Entry(2, 1, b"x"), 1) == 0
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
+async def begun(play: Play) -> Stream:
+    """Return a stream, of which the next request to the backend fails."""
+    play.place.events[SECOND] = [1]
+    play.tell((SECOND, 1))
+    await play.sees(1)
+    await play.source._acks.flush()
+    play.place.fails = 1
+    return play.source._streams[SECOND]
 
 
 @pytest.mark.parametrize("is_revoked_again", [False, True])
