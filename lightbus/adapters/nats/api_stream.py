@@ -110,6 +110,7 @@ class ApiStream:
                 async with self._connection.asking():
                     await self._subscribe_to_events(jetstream)
                 self._subscribed_by = client
+                self._notify(None, self._newest)  # of the events in between nothing will be reported
         return jetstream
 
     async def _find_or_make(self, jetstream: JetStreamContext) -> None:

@@ -400,6 +400,26 @@ def test_a_connection_that_a_server_has_ended_is_made_anew(server: NatsServer, m
     with_backend(server, test, member_timeout=1.0)
 
 
+def test_events_between_two_connections_are_reported(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if an event of another topic is the next one that is reported over the new connection."""
+    monkeypatch.setattr(api_stream, "LOOK_EVERY", 3600.0)
+
+    async def test(backend: NatsEventBackend) -> None:
+        inbox = Deaf()
+        await backend.subscribe(MAIL, inbox)
+        theirs = NatsEventBackend(BackendContext(bus="home", instance="2" * 16, options={"servers": server.url}))
+        await theirs.start()
+        assert backend._connection._client is not None
+        await backend._connection._client.close()
+        sequence = await stored(theirs)
+        await theirs.stop()
+        await backend._stream("shop").opened()
+        await wait_until_async(lambda: TOPIC in inbox.states)
+        assert inbox.states[TOPIC].head >= sequence
+
+    with_backend(server, test)
+
+
 def test_closed_subscriptions_are_forgotten(server: NatsServer) -> None:
     """Listeners may come and go as long as a worker runs."""
 
