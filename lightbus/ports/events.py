@@ -294,7 +294,11 @@ class EventBackend(Protocol):
         """Return the dead letters of an API in a group (empty: in any), in order."""
 
     async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Deliver a dead letter again to its group, and to no other; return whether it existed."""
+        """
+        Deliver a dead letter again to its group, and to no other; return whether that was done.
+
+        It is not if it is gone. It stays if its group was removed, or listens to other events now: nobody would get it.
+        """
 
     async def drop_dead(self, api: str, group: str, sequence: int) -> bool:
         """Delete a dead letter; return whether it existed."""

@@ -318,6 +318,36 @@ def test_dead_letters_belong_to_their_group(event_settings: Settings) -> None:
     asyncio.run(scenario())
 
 
+def test_a_dead_letter_that_its_group_would_not_get_stays(event_settings: Settings) -> None:
+    """The group listens to other events now. Once it listens to this one again, it gets it."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            [sequence] = await kept(one, event(1))
+            await one.join("mail")
+            await buried(one, sequence)
+            await one.subscription.close()
+            await two.join("mail", events=("opened",))
+            backend = two.backend
+            await becomes(lambda: _dead(backend), [sequence])
+            assert not await backend.retry_dead("shop", "mail", sequence)
+            assert await _dead(backend) == [sequence]
+            await two.subscription.close()
+            await becomes(lambda: _wanted(one.backend), [("opened",)])
+            await one.join("mail")
+            await becomes(lambda: one.backend.retry_dead("shop", "mail", sequence), True)
+
+    asyncio.run(scenario())
+
+
+async def _dead(backend: EventBackend) -> list[int]:
+    return [letter.event.sequence for letter in await backend.dead_letters("shop")]
+
+
+async def _wanted(backend: EventBackend) -> list[tuple[str, ...]]:
+    return [group.events for group in await backend.groups("shop")]
+
+
 def test_retried_dead_letter_is_an_event_for_its_group_alone(event_settings: Settings) -> None:
     """It has a number of its own, counts as waiting there and nowhere else, and is not in the history again."""
 

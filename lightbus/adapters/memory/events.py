@@ -276,8 +276,12 @@ class MemoryEventBackend:
         return sorted(dead, key=lambda letter: letter.event.sequence)
 
     async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Deliver a dead letter to its group again; return whether it existed."""
+        """Deliver a dead letter to its group again; return False if it is gone, or the group does not get it now."""
         with self._memory.lock:
+            found = self._memory.groups[api].get(group)
+            dead = None if found is None else found.dead.get(sequence)
+            if found is None or dead is None or not found.request.wants(dead.event.topic.event):
+                return False
             letter = self._take_dead(api, group, sequence)
             if letter is not None:
                 stored = letter.event

@@ -253,7 +253,7 @@ class NatsEventBackend:
         return sorted(found, key=lambda letter: letter.event.sequence)
 
     async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Deliver a dead letter to its group again; return whether it existed."""
+        """Deliver a dead letter to its group again; return False if it is gone, or the group does not get it now."""
         stream = self._stream(api)
         await stream.opened()
         key, name = f"dead.{digest(group)}.{sequence}", digest(group)
@@ -261,6 +261,9 @@ class NatsEventBackend:
         if key not in stream.records.records or found is None:
             return False
         event, _ = found
+        info = stream.records.records.get(f"info.{name}")
+        if info is None or not {event.topic.event, "*"} & set(info.value["events"]):
+            return False  # nobody would get it
         again = OutgoingEvent(
             api=api,
             topic=event.topic,
