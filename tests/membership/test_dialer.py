@@ -583,9 +583,10 @@ def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
 
 
 @pytest.mark.parametrize("ourselves", [False, True])
-def test_a_fixed_peer_on_loopback(place: Place, ourselves: bool) -> None:
+def test_a_fixed_peer_on_loopback(place: Place, monkeypatch: pytest.MonkeyPatch, ourselves: bool) -> None:
     """It means this host, whose workers listen at its own addresses: the host's own name may lead to 127.0.1.1."""
-    seed, here = "tcp://127.0.1.1:7000", "tcp://127.0.0.1:7000"
+    seed, here = "tcp://127.0.1.1:7000", "tcp://10.0.0.1:7000"
+    monkeypatch.setattr(TcpAddressing, "addresses", ("10.0.0.1",))
     dialer = place.make([seed, SEED], near=True)
     dialer.dial_due(100.0)
     assert [dial.endpoints for dial in place.dials] == [(seed, here), (SEED,)]

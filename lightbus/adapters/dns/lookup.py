@@ -66,13 +66,13 @@ def of_this_host(endpoint: Endpoint, addresses: Sequence[str]) -> list[Endpoint]
     """
     Return the endpoints that one on loopback stands for: the same port at our own addresses, where workers listen.
 
-    The name of a host may lead to loopback on the host itself, as with `127.0.1.1` in the /etc/hosts of Debian.
+    The name of a host may lead to loopback on the host itself, as with `127.0.1.1` in the /etc/hosts of Debian. Our own
+    addresses on loopback are left out: on a bus that stays there, another one is another peer.
     """
     if not endpoint.startswith("tcp://127."):
         return []
     port = _host_and_port(endpoint)[1]
-    here = [f"tcp://{address}:{port}" for address in addresses if ":" not in address]
-    return [each for each in here if each != endpoint]
+    return [f"tcp://{each}:{port}" for each in addresses if ":" not in each and not each.startswith("127.")]
 
 
 def record_of(endpoint: Endpoint) -> str:

@@ -50,9 +50,10 @@ def test_names_are_looked_up(endpoint: str, expected: bool) -> None:
 
 
 def test_endpoints_of_this_host() -> None:
-    """Loopback stands for our own addresses; any other endpoint only for itself."""
+    """Loopback stands for our own addresses, if they are others; any other endpoint only for itself."""
     ours = ["192.0.2.7", "2001:db8::7", "127.0.0.1"]
-    assert of_this_host("tcp://127.0.1.1:5570", ours) == ["tcp://192.0.2.7:5570", "tcp://127.0.0.1:5570"]
+    assert of_this_host("tcp://127.0.1.1:5570", ours) == ["tcp://192.0.2.7:5570"]
+    assert of_this_host("tcp://127.0.1.1:5570", ["127.0.0.1"]) == []
     assert of_this_host("tcp://127.0.0.1:5570", ours) == ["tcp://192.0.2.7:5570"]
     for endpoint in ("tcp://192.0.2.8:5570", "tcp://localhost:5570", "ipc:///run/127.0.0.1", "tcp://[::1]:5570"):
         assert of_this_host(endpoint, ours) == []
