@@ -23,6 +23,7 @@ from nats.js.kv import KeyValue
 
 from ...exceptions import EventBackendError
 from ...phrases import INTERNAL_ERROR
+from ...recurring import RecurringLog
 from .connection import NatsConnection
 from .record_forms import read_record
 
@@ -80,6 +81,7 @@ class GroupRecordsBucket:
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
         self._listeners: list[Callable[[str], None]] = []
+        self._failures = RecurringLog(logger)
 
     def observe(self, changed: Callable[[str], None]) -> Callable[[], None]:
         """Call `changed` with the key of each record that changes; return a function that ends that."""
@@ -153,6 +155,10 @@ class GroupRecordsBucket:
             async with self._connection.asking():
                 another = await bucket.watchall()
         except EventBackendError:
+            return watcher
+        except Exception as error:  # of the client library, for example: this task must go on, nobody awaits it
+            text = "The records of the bucket %s are not watched for now, which is tried again: %s"
+            self._failures.log("watch", logging.ERROR, text, self._name, INTERNAL_ERROR, exc_info=error)
             return watcher
         await _end(watcher)
         return another

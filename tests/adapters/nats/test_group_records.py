@@ -177,3 +177,19 @@ def test_broken_watch_is_noticed(server: NatsServer) -> None:
         assert ours.current_since > since
 
     run(server, "current", test, member_timeout=0.2)
+
+
+def test_the_watch_goes_on_after_an_unexpected_error(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the client library, for example, when it is begun anew: later records are noticed."""
+    monkeypatch.setattr(module, "READY_TIMEOUT", 0.05)
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(ours, "_on_servers", lambda: int("none"))
+            await wait_until_async(lambda: "The records of the bucket unexpected are not watched" in caplog.text)
+        await theirs.put(KEY, {})
+        await wait_until_async(lambda: KEY in ours.records)
+
+    run(server, "unexpected", test, member_timeout=0.2)
