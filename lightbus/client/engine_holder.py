@@ -107,21 +107,25 @@ class EngineHolder:
         return inherited
 
     def _open(self) -> tuple[Engine, BlockingChannel]:
-        if self.is_closed:
-            wait_at_exit()
-            raise _closed()
         with self.lock:
-            engine, channel = self._engine, self._channel
-            if engine is None or channel is None:
-                self._prepare()
-                engine = self._make(self._config, _identity(self._config))
-                channel = self._channel = BlockingChannel(engine)
-                self._engine = engine
-                self._collected = weakref.finalize(self, _close_collected, engine)
-                self._collected.atexit = False  # the client is closed then
-                for observer in self._observers:
-                    observer(engine)
-            return engine, channel
+            if not self.is_closed:
+                return self._opened()
+        wait_at_exit()
+        raise _closed()
+
+    def _opened(self) -> tuple[Engine, BlockingChannel]:
+        """Return the engine and its channel, made now if there is none; to be called with the lock held."""
+        engine, channel = self._engine, self._channel
+        if engine is None or channel is None:
+            self._prepare()
+            engine = self._make(self._config, _identity(self._config))
+            channel = self._channel = BlockingChannel(engine)
+            self._engine = engine
+            self._collected = weakref.finalize(self, _close_collected, engine)
+            self._collected.atexit = False  # the client is closed then
+            for observer in self._observers:
+                observer(engine)
+        return engine, channel
 
     def _forget_collection(self) -> None:
         if self._collected is not None:

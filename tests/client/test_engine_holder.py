@@ -99,6 +99,24 @@ def test_closed_holder_makes_no_engine() -> None:
     assert len(made) == 1
 
 
+def test_use_while_another_thread_closes() -> None:
+    """Whoever waits for the lock meanwhile makes no engine after the end."""
+    made: list[object] = []
+    engines = holder(made, [])
+
+    class Lock:
+        def __enter__(self) -> None:
+            engines.is_closed = True  # by who had the lock
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    engines.lock = cast(Any, Lock())
+    with pytest.raises(BusAlreadyClosed):
+        _ = engines.engine
+    assert made == []
+
+
 def used(door: Door) -> Engine:
     """Return the engine of a bus that was used, and not closed."""
     bus = create(service_name="forgotten")
