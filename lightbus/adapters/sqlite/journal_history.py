@@ -85,7 +85,9 @@ class JournalHistory:
         Also return the sequence up to which the journal was read, and whether there may be more after it. One page
         examines about `MAX_EXAMINED` events at most, wanted or not, so that no other reader waits long.
         """
-        topics = {number: topic for topic, number in list(self._topics.numbers.items()) if is_wanted(topic)}
+        known = list(self._topics.numbers.items())
+        newest = max((number for _, number in known), default=0)
+        topics = {number: topic for topic, number in known if is_wanted(topic)}
         # Read by the primary key: with the index on topics, SQLite would sort all later rows for each page.
         query = (
             "SELECT topic, sequence, previous, count, "
@@ -96,6 +98,8 @@ class JournalHistory:
         through, size, examined = after, 0, 0
         with self._file.slow_reader() as read:
             for number, sequence, previous, count, data in read.execute(query, (after, MAX_EXAMINED)):
+                if number > newest:
+                    break  # of a topic that began meanwhile, and may be wanted: the next page has it
                 for entry in () if data is None else entries_of(sequence, previous, count, data):
                     if entry.sequence > after:
                         size += len(entry.record)

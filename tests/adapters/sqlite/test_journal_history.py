@@ -26,6 +26,20 @@ def test_events_are_found_by_time_name_and_content(journal: Journal) -> None:
     assert journal.size == (3, 3)
 
 
+def test_topic_that_begins_while_the_journal_is_scanned(journal: Journal) -> None:
+    """Its first event is left to the next page, and not passed over as unwanted."""
+    journal.append([event(ONE, b"a")])
+
+    def is_wanted(topic: Topic) -> bool:
+        journal.append([event(TWO, b"b")])
+        return True
+
+    entries, through, more = journal.history.scan(is_wanted, 0, limit=100, max_bytes=10**6)
+    assert ([entry.record for _, entry in entries], more) == ([b"a"], False)
+    entries, _, _ = journal.history.scan(lambda topic: True, through, limit=100, max_bytes=10**6)
+    assert [entry.record for _, entry in entries] == [b"b"]
+
+
 def test_scan_pages_through_the_wanted_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal is read page by page; unwanted topics are examined, too."""
     stored = journal.append([event(ONE, b"a"), event(TWO, b"bb"), event(ONE, b"c"), event(TWO, b"d")])
